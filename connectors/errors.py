@@ -1,0 +1,23 @@
+"""Everything a connector raises. Errors of the libraries beneath are translated into these at the edge.
+
+    ConnectorError
+    +-- SourceError      what is read cannot be read, or is not what it was
+    +-- SinkError        what is written cannot be written (disk full, no permission, broker gone)
+    +-- SchemaError      the description of the fields does not fit the stream, or itself
+"""
+
+
+class ConnectorError(Exception):
+    """A connector cannot go on; the message gives value, expectation and remedy."""
+
+
+class SourceError(ConnectorError):
+    """A source cannot be opened or read."""
+
+
+class SinkError(ConnectorError):
+    """A sink cannot be opened or written."""
+
+
+class SchemaError(ConnectorError):
+    """A schema contradicts itself or the stream."""

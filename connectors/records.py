@@ -1,0 +1,204 @@
+"""What travels between the outside world and the pipeline: records, chunks of decoded events, predictions, dead letters.
+
+A record is bytes as they came. An event is a record that could be decoded; events travel in chunks of columns, so that
+nothing downstream works event by event. Positions count from 0 everywhere: a record's `offset` is how many records the
+source handed out before it, whatever it reads from.
+
+Axes: K events of a chunk, C classes of one target.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, overload
+
+import numpy as np
+import numpy.typing as npt
+
+Column = npt.NDArray[Any]
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a record lies in a partitioned log."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record as it came.
+
+    Attributes:
+        value: the payload; None is a tombstone.
+        key, headers: as the log has them; files have none.
+        timestamp_ms: milliseconds since 1970, -1 = none.
+        origin: None for a record of a file, whose `offset` says it all.
+    """
+
+    value: bytes | None
+    key: bytes | None = None
+    headers: tuple[tuple[str, bytes | None], ...] = ()
+    timestamp_ms: int = -1
+    origin: Origin | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A record that could not be used.
+
+    Attributes:
+        offset: position of the record.
+        stage: where it failed: "read", "decode", "label", "learn".
+        reason: short and stable, for counting: such as "not_json", "wrong_type", "not_finite", "too_large".
+        detail: a sentence for people, with the value, what was expected and the remedy.
+        record: as it came.
+    """
+
+    offset: int
+    stage: str
+    reason: str
+    detail: str
+    record: Record
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chunk:
+    """Consecutive records [start, stop) of a source, decoded into columns.
+
+    Attributes:
+        columns: field name -> [K]: float64 (number, boolean as 0/1; NaN = missing), object (category or class label; None =
+            missing) or datetime64[us] (moment; NaT = missing). A field that no event of the chunk has may be left out.
+        offsets: [K] int64, ascending: the records that became events.
+        records: the K records as they came; may be made only when asked for.
+        rejects: the others, by offset.
+        start: offset of the first record that the chunk covers.
+        stop: offset of the next record after it. Equal to `start` if nothing was there.
+    """
+
+    columns: Mapping[str, Column]
+    offsets: IntArray
+    records: Sequence[Record]
+    rejects: tuple[DeadLetter, ...]
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def slice(self, first: int, last: int) -> "Chunk":
+        """Return events [first, last) with the rejects before and among them.
+
+        Rejects behind the last event of the chunk go with that event; slice(0, 0) is empty, unless there is no event at
+        all: then it is the whole chunk.
+        """
+        start = self.start if first == 0 else int(self.offsets[first - 1]) + 1
+        stop = self.stop if last == len(self) else start if last == first else int(self.offsets[last - 1]) + 1
+        return Chunk(
+            {name: column[first:last] for name, column in self.columns.items()},
+            self.offsets[first:last],
+            self.records[first:last],
+            tuple(letter for letter in self.rejects if start <= letter.offset < stop),
+            start,
+            stop,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Predictions:
+    """What was served for K events, in event order.
+
+    Attributes:
+        offsets: [K] int64, positions of the events in the source.
+        numbers: [K] int64, event numbers (records that could not be decoded have none).
+        targets: names, in order.
+        decisions: target -> [K]: class labels (object, None = nothing served) or values (float64, NaN).
+        probabilities: target -> (class labels, [K, C] float64); NaN where nothing was served or the class did not exist.
+        labels: target -> [K]: like `decisions`, what was known of the truth when this was written.
+        records: the K records that were predicted, for sinks that keep key and origin.
+    """
+
+    offsets: IntArray
+    numbers: IntArray
+    targets: tuple[str, ...]
+    decisions: Mapping[str, Column]
+    probabilities: Mapping[str, tuple[tuple[object, ...], FloatArray]]
+    labels: Mapping[str, Column]
+    records: Sequence[Record]
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+
+class Picked(Sequence[T], Generic[T]):
+    """Some items of a sequence, looked up only when asked for."""
+
+    def __init__(self, items: Sequence[T], rows: IntArray) -> None:
+        self._items, self._rows = items, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Picked[T]": ...
+    def __getitem__(self, index: int | slice) -> "T | Picked[T]":
+        if isinstance(index, slice):
+            return Picked(self._items, self._rows[index])
+        return self._items[int(self._rows[index])]
+
+
+class Joined(Sequence[T], Generic[T]):
+    """Several sequences one behind the other, none of them copied."""
+
+    def __init__(self, parts: Sequence[Sequence[T]]) -> None:
+        self._parts = [part for part in parts if len(part)]
+        self._ends = np.cumsum([len(part) for part in self._parts], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[T]: ...
+    def __getitem__(self, index: int | slice) -> "T | Sequence[T]":
+        if isinstance(index, slice):
+            return Picked(self, np.arange(len(self), dtype=np.int64)[index])
+        row = index + len(self) if index < 0 else index
+        if not 0 <= row < len(self):
+            raise IndexError(index)
+        part = int(np.searchsorted(self._ends, row, side="right"))
+        before = int(self._ends[part - 1]) if part else 0
+        return self._parts[part][row - before]
+
+
+def concatenate(chunks: Sequence[Chunk]) -> Chunk:
+    """Put consecutive chunks one behind the other. A field that one of them lacks is missing there."""
+    kinds = {name: column.dtype for chunk in chunks for name, column in chunk.columns.items()}
+    columns = {
+        name: np.concatenate([chunk.columns.get(name, missing(kind, len(chunk))) for chunk in chunks])
+        for name, kind in kinds.items()
+    }
+    return Chunk(
+        columns,
+        np.concatenate([chunk.offsets for chunk in chunks]),
+        Joined([chunk.records for chunk in chunks]),
+        tuple(letter for chunk in chunks for letter in chunk.rejects),
+        chunks[0].start,
+        chunks[-1].stop,
+    )
+
+
+def missing(kind: "np.dtype[Any]", events: int) -> Column:
+    """Return a column of missing values: NaN, NaT or None."""
+    if kind == np.float64:
+        return np.full(events, np.nan)
+    if np.issubdtype(kind, np.datetime64):
+        return np.full(events, "NaT", dtype=kind)
+    return np.full(events, None, dtype=object)

@@ -1,0 +1,281 @@
+"""A folder of checkpoints: written so that a crash at any moment leaves one that can be loaded.
+
+In: a state and the event number it was taken at. Out: the newest intact one, after a restart. One file each,
+`checkpoint-000000012345.safetensors` (see `pipeline.archive`), written beside its final name, forced to
+disk, renamed, and the folder forced to disk. Only then are older ones removed. Files are readable by
+their owner alone: they hold what was learned from people's data.
+"""
+
+import errno
+import fcntl
+import logging
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from pipeline.archive import Checkpoint, CheckpointError, Manifest, decode, encode
+from pipeline.faults import CrashPoint, never
+
+__all__ = ["Checkpoint", "CheckpointError", "CheckpointStore", "Manifest", "load", "read"]
+
+_log = logging.getLogger(__name__)
+
+_NAME = re.compile(r"checkpoint-(\d{12,})\.safetensors")
+_UNFINISHED = re.compile(r"\.checkpoint-\d{12,}\.safetensors\.unfinished")
+_ASIDE = ".aside"
+_LOCK = ".lock"
+_DAMAGED = frozenset({"damaged", "not_a_checkpoint"})
+
+
+class CheckpointStore:
+    """Checkpoints in one folder, which belongs to one process while it writes.
+
+    Args:
+        folder: made if it does not exist (readable by its owner alone).
+        keep: newest checkpoints kept. More than one, so that a damaged file is not the end.
+        crash_point: called with the name of each step, for tests; see `pipeline.faults`.
+        clock: seconds since 1970, for the moment of writing.
+
+    Raises:
+        CheckpointError: "unwritable": the folder cannot be made or opened.
+        ValueError: `keep` is below 1.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        keep: int = 3,
+        crash_point: CrashPoint = never,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if keep < 1:
+            raise ValueError(f"keep is {keep}, expected 1 or more: the newest checkpoint is always kept")
+        self.folder, self.keep = Path(folder), keep
+        self._crash_point, self._clock = crash_point, clock
+        self._lock: int | None = None
+        with _translated("unwritable", f"cannot open the checkpoint folder {self.folder}"):
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._clean()
+
+    def claim(self) -> None:
+        """Make this process the only one that writes here, until `close` or its end. `save` does so too.
+
+        Raises:
+            CheckpointError: "in_use": another process has claimed the folder.
+        """
+        if self._lock is not None:
+            return
+        with _translated("unwritable", f"cannot lock the checkpoint folder {self.folder}"):
+            lock = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            if not _locked(lock):
+                os.close(lock)
+                raise CheckpointError(
+                    "in_use",
+                    f"the checkpoint folder {self.folder} belongs to another process that is running. "
+                    "Stop that one, or choose another folder.",
+                )
+        self._lock = lock
+
+    def close(self) -> None:
+        """Give the folder up to others."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> "CheckpointStore":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def path(self, number: int) -> Path:
+        """Return where the checkpoint of an event number is or would be."""
+        return self.folder / f"checkpoint-{number:012d}.safetensors"
+
+    def paths(self) -> list[Path]:
+        """Return the checkpoints there are, oldest first."""
+        return _paths(self.folder)
+
+    def save(self, number: int, state: Mapping[str, Any]) -> Path:
+        """Write a checkpoint durably, then remove those that are too old.
+
+        Checkpoints of higher numbers (of a run that this one does not continue) are set aside under
+        another name: none of them will be taken for the newest, and none is lost at once.
+
+        Args:
+            number: event number, 0 or more. An existing checkpoint of the same number is replaced.
+            state: see `pipeline.archive.encode`.
+
+        Returns:
+            The file.
+
+        Raises:
+            CheckpointError: "in_use", "wrong_state", "no_space" or "unwritable". What was there before is
+                untouched.
+        """
+        if number < 0:
+            raise ValueError(f"the number of a checkpoint is {number}, expected 0 or more")
+        self.claim()
+        data = encode(number, state, created_s=self._clock())
+        final = self.path(number)
+        unfinished = self.folder / f".{final.name}.unfinished"
+        with _translated("unwritable", f"cannot write the checkpoint {final}"):
+            try:
+                self._write(unfinished, data)
+                self._crash_point("before_rename")
+                self._set_aside(number)
+                unfinished.replace(final)
+                self._crash_point("after_rename")
+            except OSError:
+                unfinished.unlink(missing_ok=True)
+                raise
+            _sync(self.folder)
+            self._prune()
+        return final
+
+    def latest(self) -> Checkpoint | None:
+        """Return the newest intact checkpoint, None if the folder holds none. Damaged ones are passed over.
+
+        Raises:
+            CheckpointError: "damaged" if all are; "newer_format" or "unreadable" if the newest cannot be
+                judged: to fall back behind those would silently undo work.
+        """
+        return _newest(self.folder)
+
+    def load(self, path: Path) -> Checkpoint:
+        """Return the checkpoint in a file; see `load`."""
+        return load(path)
+
+    def _write(self, path: Path, data: bytes) -> None:
+        self._crash_point("before_write")
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            self._crash_point("after_write")
+            self._crash_point("before_fsync")
+            os.fsync(descriptor)
+            self._crash_point("after_fsync")
+
+    def _set_aside(self, number: int) -> None:
+        for path in self.paths():
+            if _number(path) > number:
+                _log.warning("checkpoint %s is ahead of event %d, where this run is; set aside", path, number)
+                path.replace(path.with_name(path.name + _ASIDE))
+
+    def _prune(self) -> None:
+        aside = sorted(self.folder.glob(f"checkpoint-*{_ASIDE}"))
+        for path in [*self.paths()[: -self.keep], *aside[: -self.keep]]:
+            path.unlink(missing_ok=True)
+
+    def _clean(self) -> None:
+        """Remove what a crash left half written, unless a running process is writing it just now."""
+        unfinished = [path for path in self.folder.iterdir() if _UNFINISHED.fullmatch(path.name)]
+        if not unfinished:
+            return
+        try:
+            self.claim()
+        except CheckpointError as error:
+            if error.reason != "in_use":
+                raise
+            return
+        for path in unfinished:
+            path.unlink(missing_ok=True)
+        self.close()
+
+
+def load(path: Path) -> Checkpoint:
+    """Read one file.
+
+    Raises:
+        CheckpointError: "unreadable", "not_a_checkpoint", "damaged" or "newer_format".
+    """
+    with _translated("unreadable", f"cannot read the checkpoint {path}"):
+        data = path.read_bytes()
+    return decode(data, str(path))
+
+
+def read(path: Path) -> Checkpoint:
+    """Read a file, or the newest intact checkpoint of a folder, which is left as it is.
+
+    Raises:
+        CheckpointError: as `load`; "unreadable" too if there is none.
+    """
+    if not path.is_dir():
+        return load(path)
+    newest = _newest(path)
+    if newest is None:
+        raise CheckpointError(
+            "unreadable", f"there is no checkpoint in {path}. Choose another folder or a file."
+        )
+    return newest
+
+
+def _newest(folder: Path) -> Checkpoint | None:
+    damaged = []
+    for path in reversed(_paths(folder)):
+        try:
+            return load(path)
+        except CheckpointError as error:
+            if error.reason not in _DAMAGED:
+                raise
+            _log.warning("checkpoint passed over: %s", error)
+            damaged.append(str(error))
+    if damaged:
+        raise CheckpointError(
+            "damaged",
+            f"no checkpoint in {folder} can be used; put back a copy of one, or begin afresh in another "
+            "folder:\n  " + "\n  ".join(damaged),
+        )
+    return None
+
+
+def _paths(folder: Path) -> list[Path]:
+    with _translated("unreadable", f"cannot list the checkpoint folder {folder}"):
+        found = [path for path in folder.iterdir() if _NAME.fullmatch(path.name)]
+    return sorted(found, key=_number)
+
+
+def _number(path: Path) -> int:
+    match = _NAME.fullmatch(path.name)
+    assert match is not None
+    return int(match[1])
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in {errno.EACCES, errno.EAGAIN}:
+            return False
+        raise
+    return True
+
+
+def _sync(folder: Path) -> None:
+    """Force the folder itself to disk: without it a rename can be lost when the power fails."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _translated(reason: str, doing: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or str(error)
+        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+            message = f"{doing}: {why}. Make room, or choose a folder on another disk."
+            raise CheckpointError("no_space", message) from error
+        raise CheckpointError(reason, f"{doing}: {why}. Check the path and its permissions.") from error

@@ -1,0 +1,169 @@
+"""The configuration: one TOML file, every key with its meaning, range and default.
+
+Sections become frozen dataclasses; `pipeline.settings` reads the file, the environment and `--set`, and refuses unknown
+keys. Here are the keys, and how they turn into the parts that run.
+"""
+
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from pipeline.settings import setting
+from streamnn.features.standardizer import Standardizer
+from streamnn.heads import TargetSpec
+from streamnn.learner import LearnerSpec
+from streamnn.networks import MLPSpec
+from streamnn.optimizers import OPTIMIZERS, Optimizer
+
+Task = Literal["auto", "binary", "multiclass", "multilabel", "multioutput", "regression", "multitarget", "mixed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamSettings:
+    """Where events come from and what their fields mean."""
+
+    source: str = setting("", "path (.csv, .jsonl, .parquet, .libsvm, each also .gz), river:NAME or synth:NAME")
+    targets: tuple[str, ...] = setting((), "names of the columns to predict")
+    targets_last: int = setting(0, "instead of names: the last N columns are the targets", low=0)
+    task: Task = setting("auto", "what the targets are; auto asks where it would have to guess")
+    kinds: dict[str, str] = setting(
+        {}, "field name -> number, integer, boolean, category or moment; other fields: as the head of the stream shows"
+    )
+    ignore: tuple[str, ...] = setting((), "fields left out")
+    id: str = setting("", "field that identifies an event; not a feature")
+    moment: str = setting("", "field that holds the event time")
+    extra: Literal["feature", "ignore", "reject"] = setting(
+        "feature", "what is done with a field that was not declared or met at the head of the stream"
+    )
+    delimiter: str = setting(",", "between the fields of a CSV line")
+    limit: int = setting(0, "stop after so many events; 0 = all", low=0)
+    follow: bool = setting(False, "wait for more at the end of a file, as tail -F does (CSV and JSONL)")
+    max_record_bytes: int = setting(1 << 20, "longer records go to the dead letters", low=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModeSettings:
+    """How events are grouped."""
+
+    batch: int = setting(1, "events per micro-batch; 1 = sample mode, each event learned before the next", low=1)
+    chunk: int = setting(512, "events handled in one go at most; changes speed, never results", low=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelSettings:
+    """When labels become known."""
+
+    delay_events: int = setting(0, "labels arrive so many events after their event; 0 = with it", low=0)
+    delay_s: float = setting(0.0, "labels arrive so much event time after their event, seconds; needs moment", low=0.0)
+    max_pending: int = setting(1_000_000, "most labels that wait at a time; the oldest are given up on top", low=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureSettings:
+    """How fields become inputs."""
+
+    capacity: int = setting(8, "inputs there is room for at the start, a power of two; doubles when needed", low=1)
+    max_categories: int = setting(100, "distinct values of a field with an input of their own; the rest is hashed", low=0)
+    hash_buckets: int = setting(32, "inputs that hashed values of a field share", low=1)
+    clip: float = setting(5.0, "standardised inputs are limited to this many deviations", low=0.1)
+    outlier: float = setting(10.0, "values further out (deviations) are pulled in before they are counted; 0 = off", low=0.0)
+    horizon: int = setting(0, "events after which input statistics forget; 0 = never", low=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkSettings:
+    """The network."""
+
+    units: tuple[int, ...] = setting((64,), "width of each hidden layer; [] = a linear model")
+    activation: Literal["relu", "leaky_relu", "tanh", "gelu", "silu", "mish", "selu"] = setting("relu", "after each layer")
+    normalizer: Literal["none", "layer", "rms", "streaming", "online"] = setting("layer", "of each hidden layer")
+    dropout: float = setting(0.0, "fraction of hidden units dropped while learning", low=0.0, high=0.99)
+    skip: bool = setting(True, "a linear path from inputs to outputs beside the hidden layers")
+    dtype: Literal["float32", "float64"] = setting("float32", "precision")
+    accumulate: int = setting(1, "micro-batches whose gradients make one update", low=1)
+    class_capacity: int = setting(8, "classes there is room for at the start, a power of two; doubles when needed", low=2)
+    class_prior: float = setting(0.01, "least probability at which a late class enters", low=1e-6, high=0.5)
+    regression_loss: Literal["huber", "squared", "absolute"] = setting("huber", "in deviations of the target")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptimizerSettings:
+    """How gradients become steps."""
+
+    name: Literal["sgd", "adagrad", "rmsprop", "adadelta", "adam", "nadam", "cocob", "obgd"] = setting("adam", "method")
+    rate: float = setting(0.003, "base learning rate; for cocob and obgd see their documentation", low=0.0)
+    options: dict[str, float] = setting({}, "the method's own constants, such as beta1; unset ones keep their defaults")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriftSettings:
+    """Which detector watches the prequential loss."""
+
+    detector: Literal["none", "adwin", "page_hinkley", "kswin", "ddm", "eddm", "hddm_a", "hddm_w"] = setting(
+        "adwin", "watches the loss of each event before it is learned; only a rise counts"
+    )
+    options: dict[str, float] = setting({}, "the detector's own constants, such as delta")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateSettings:
+    """How the learning rate is controlled."""
+
+    control: Literal["fixed", "exponential", "plateau", "drift"] = setting("drift", "see streamnn.lr_control")
+    every: int = setting(128, "events between decisions", low=1)
+    options: dict[str, float] = setting({}, "the control's own constants, such as factor or patience")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreSettings:
+    """Prequential scores."""
+
+    window: int = setting(1000, "scored events in the sliding window", low=1)
+    fading: float = setting(0.999, "factor by which a scored event counts less after each further one", low=0.0, high=1.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputSettings:
+    """Where results go. An empty path means: not written."""
+
+    predictions: str = setting("", "predictions, .jsonl or .csv")
+    dead_letters: str = setting("", "records that could not be used, with position and reason, .jsonl")
+    report: str = setting("", "figures of the run, .json")
+    plot: str = setting("", "curves of the run, .png")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointSettings:
+    """Surviving a stop."""
+
+    folder: str = setting("", "where checkpoints go; empty = none are written")
+    every_events: int = setting(10_000, "events between checkpoints", low=1)
+    keep: int = setting(3, "checkpoints kept", low=1)
+    resume: bool = setting(False, "go on from the newest checkpoint in the folder")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TelemetrySettings:
+    """Metrics and health over HTTP."""
+
+    enabled: bool = setting(False, "serve /metrics, /livez and /readyz (always on for `streamnn run`)")
+    host: str = setting("127.0.0.1", "address to listen on")
+    port: int = setting(9464, "port to listen on; 0 = any free one", low=0, high=65535)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Everything that can be set."""
+
+    seed: int = setting(0, "start weights, dropout, hashing and random detectors depend on it", low=0)
+    stream: StreamSettings = field(default_factory=StreamSettings)
+    mode: ModeSettings = field(default_factory=ModeSettings)
+    labels: LabelSettings = field(default_factory=LabelSettings)
+    features: FeatureSettings = field(default_factory=FeatureSettings)
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    drift: DriftSettings = field(default_factory=DriftSettings)
+    rate: RateSettings = field(default_factory=RateSettings)
+    scores: ScoreSettings = field(default_factory=ScoreSettings)
+    output: OutputSettings = field(default_factory=OutputSettings)
+    checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
+    telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)

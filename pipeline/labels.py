@@ -1,0 +1,264 @@
+"""When labels arrive: at once, so many events later, or so much stream time later.
+
+The queue holds events that were predicted and whose label is on its way, in the order of the events, and turns each
+block of new events into one list of operations in merged order: a label is learned before the first event that is
+predicted after its arrival.
+
+Axes: K new events, P pending events, F input capacity, W head width, T targets.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from streamnn.heads import Head
+from streamnn.learner import Learner, pad_labels
+from streamnn.operations import FloatArray, IntArray, Kind, Operations, Rows
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """Events with everything that is known of them, column by column.
+
+    Attributes:
+        rows: inputs, labels and event numbers.
+        truth: [K, T] what is to be scored; NaN = unknown.
+        served: [K, W] what was served; NaN = not yet.
+        offset: [K] int64, positions in the source.
+        moment_s: [K] float64, event time in seconds; NaN = unknown.
+        raw: K records as they came, for the dead letters.
+    """
+
+    rows: Rows
+    truth: FloatArray
+    served: FloatArray
+    offset: IntArray
+    moment_s: FloatArray
+    raw: Sequence[bytes]
+
+    def __len__(self) -> int:
+        return len(self.offset)
+
+    def slice(self, start: int, stop: int) -> "Block":
+        """Return rows [start, stop)."""
+        r = self.rows
+        return Block(
+            Rows(r.x[start:stop], r.y[start:stop], r.number[start:stop]),
+            self.truth[start:stop],
+            self.served[start:stop],
+            self.offset[start:stop],
+            self.moment_s[start:stop],
+            self.raw[start:stop],
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Work:
+    """A block of old and new events with the operations to run over it.
+
+    Attributes:
+        block: pending events that are due, then the new ones.
+        operations: over the rows of `block`.
+        old: how many rows of `block` are old.
+    """
+
+    block: Block
+    operations: Operations
+    old: int
+
+
+class LabelQueue:
+    """Decide what is done with new events and with labels that arrive.
+
+    In micro-batch mode with a delay, `arrange` is given one micro-batch at a time, so that the labels that are due all lie
+    in the queue, one behind the other.
+
+    Args:
+        delay_events: the label of event n arrives just before event n + delay_events is predicted; 0 = at once, with the
+            event.
+        delay_s: the label arrives this much stream time after its event (needs event times); 0 = use delay_events.
+        batch: events that are predicted and learned as one micro-batch; 1 = sample mode.
+        capacity: most labels that wait at a time; what comes on top pushes the oldest out unlearned, and is counted.
+
+    Raises:
+        ValueError: a setting is outside its range.
+    """
+
+    def __init__(
+        self, *, delay_events: int = 0, delay_s: float = 0.0, batch: int = 1, capacity: int = 1_000_000
+    ) -> None:
+        if delay_events < 0 or delay_s < 0:
+            raise ValueError(f"label delay is {min(delay_events, delay_s)}, but labels cannot arrive before their event")
+        if delay_events and delay_s:
+            raise ValueError("label delay is given in events and in seconds; give one of them")
+        if batch < 1:
+            raise ValueError(f"batch is {batch}, but a micro-batch has at least 1 event")
+        if capacity < 1:
+            raise ValueError(f"capacity is {capacity}, but at least 1 label must be able to wait")
+        self._events, self._seconds, self._batch, self._capacity = delay_events, delay_s, batch, capacity
+        self._pending: Block | None = None
+        self._head: Head | None = None  # under which the pending labels are laid out
+        self._now_s = -np.inf
+        self.expired = 0
+
+    def __len__(self) -> int:
+        return 0 if self._pending is None else len(self._pending)
+
+    @property
+    def immediate(self) -> bool:
+        """Whether labels come with their events."""
+        return self._events == 0 and self._seconds == 0
+
+    def arrange(self, block: Block, learner: Learner) -> Work:
+        """List the operations for new events and for the labels that arrive before each of them."""
+        labelled = ~np.isnan(block.truth).all(axis=1)
+        if self.immediate:
+            return Work(block, self._immediate(labelled, block.rows.number), 0)
+        pending = self._take(learner, block)
+        due = self._due(pending, block)  # per new event: how many pending labels have arrived before it
+        merged = join(pending, block)
+        old, listed, learned = len(pending), list[tuple[Kind, int, int]](), 0
+        # a new event's own label waits behind the old ones; `waiting` are row numbers in `merged`
+        waiting = [*range(old), *(old + np.flatnonzero(labelled)).tolist()]
+        for start, stop in self._groups(block.rows.number):
+            while learned < due[start]:
+                group = waiting[learned : min(learned + self._batch, due[start])]
+                listed += _runs(Kind.LEARN, group)
+                learned += len(group)
+            listed.append((Kind.PREDICT_OBSERVE, old + start, old + stop))
+        return Work(merged, Operations.of(listed), old)
+
+    def keep(self, work: Work, served: FloatArray, learner: Learner, refused: Mapping[int, str]) -> None:
+        """Remember events of a finished work whose labels have not arrived yet."""
+        if self.immediate:
+            return
+        learned = np.zeros(len(work.block), dtype=bool)
+        for kind, start, stop in zip(work.operations.kind, work.operations.start, work.operations.stop, strict=True):
+            if kind == Kind.LEARN:
+                learned[start:stop] = True
+        waits = ~learned & ~np.isnan(work.block.truth).all(axis=1)
+        waits[list(refused)] = False
+        left = select(replace(work.block, served=served), waits)
+        if len(left) > self._capacity:
+            self.expired += len(left) - self._capacity
+            left = left.slice(len(left) - self._capacity, len(left))
+        self._pending, self._head = left, learner.head
+
+    def drain(self, learner: Learner) -> Work | None:
+        """At the end of a stream: learn the labels still on their way, in order. None if there are none."""
+        if self._pending is None or not len(self._pending):
+            return None
+        pending = self._padded(learner)
+        rows = list(range(len(pending)))
+        listed = [
+            run for i in range(0, len(rows), self._batch) for run in _runs(Kind.LEARN, rows[i : i + self._batch])
+        ]
+        return Work(pending, Operations.of(listed), len(pending))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the pending events for a checkpoint."""
+        state: dict[str, Any] = {"expired": self.expired, "now_s": float(self._now_s)}
+        if self._pending is not None:
+            p = self._pending
+            state["pending"] = {
+                "x": p.rows.x, "y": p.rows.y, "number": p.rows.number, "truth": p.truth, "served": p.served,
+                "offset": p.offset, "moment_s": p.moment_s, "raw": np.frombuffer(b"".join(p.raw), np.uint8),
+                "raw_length": np.array([len(r) for r in p.raw], np.int64),
+            }  # fmt: skip
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any], *, learner: Learner) -> None:
+        """Take back what `state_dict` returned; the learner has been restored before."""
+        self.expired, self._now_s = state["expired"], state["now_s"]
+        self._pending, self._head = None, None
+        if "pending" in state:
+            p = state["pending"]
+            rows = Rows(p["x"], p["y"], p["number"])
+            ends = np.cumsum(p["raw_length"]).tolist()
+            whole = p["raw"].tobytes()
+            raw = [whole[end - n : end] for end, n in zip(ends, p["raw_length"].tolist(), strict=True)]
+            self._pending = Block(rows, p["truth"], p["served"], p["offset"], p["moment_s"], raw)
+            self._head = learner.head
+
+    def _groups(self, number: IntArray) -> list[tuple[int, int]]:
+        """Cut rows into micro-batches, which are fixed by the event numbers: [start, stop) each."""
+        edges = np.flatnonzero(np.diff(number // self._batch)) + 1
+        return list(zip([0, *edges.tolist()], [*edges.tolist(), len(number)], strict=True)) if len(number) else []
+
+    def _immediate(self, labelled: npt.NDArray[np.bool_], number: IntArray) -> Operations:
+        def kind(start: int, stop: int) -> Kind:
+            return Kind.PREDICT_LEARN if labelled[start:stop].any() else Kind.PREDICT_OBSERVE
+
+        return Operations.of([(kind(start, stop), start, stop) for start, stop in self._groups(number)])
+
+    def _due(self, pending: Block, block: Block) -> list[int]:
+        """Count, for each new event, the labels (pending, then of this block) that arrive before it."""
+        labelled = ~np.isnan(block.truth).all(axis=1)
+        number = np.concatenate([pending.rows.number, block.rows.number[labelled]])
+        if self._events:
+            return np.searchsorted(number + self._events, block.rows.number, side="right").tolist()
+        moment = np.concatenate([pending.moment_s, block.moment_s[labelled]])
+        return np.searchsorted(np.maximum.accumulate(moment) + self._seconds, block.moment_s, side="right").tolist()
+
+    def _take(self, learner: Learner, block: Block) -> Block:
+        if self._seconds:
+            # stream time never runs backwards, and an event without a time happens now
+            filled = np.maximum.accumulate(np.concatenate([[self._now_s], np.nan_to_num(block.moment_s, nan=-np.inf)]))
+            block.moment_s[:] = filled[1:]
+            self._now_s = float(filled[-1])
+        return block.slice(0, 0) if self._pending is None else self._padded(learner)
+
+    def _padded(self, learner: Learner) -> Block:
+        p, head = self._pending, self._head
+        assert p is not None
+        assert head is not None
+        served = p.served
+        if head.width != learner.head.width:
+            served = pad_labels(served, head, learner.head)
+        return replace(p, rows=learner.pad(p.rows, head=head), served=served)
+
+
+def join(a: Block, b: Block) -> Block:
+    """Put two blocks of equal widths one behind the other."""
+    if not len(a):
+        return b
+    rows = Rows(
+        np.concatenate([a.rows.x, b.rows.x]),
+        np.concatenate([a.rows.y, b.rows.y]),
+        np.concatenate([a.rows.number, b.rows.number]),
+    )
+    return Block(
+        rows,
+        np.concatenate([a.truth, b.truth]),
+        np.concatenate([a.served, b.served]),
+        np.concatenate([a.offset, b.offset]),
+        np.concatenate([a.moment_s, b.moment_s]),
+        [*a.raw, *b.raw],
+    )
+
+
+def select(block: Block, mask: npt.NDArray[np.bool_]) -> Block:
+    """Return the rows where the mask is True."""
+    r = block.rows
+    return Block(
+        Rows(r.x[mask], r.y[mask], r.number[mask]),
+        block.truth[mask],
+        block.served[mask],
+        block.offset[mask],
+        block.moment_s[mask],
+        [block.raw[row] for row in np.flatnonzero(mask)],
+    )
+
+
+def _runs(kind: Kind, rows: list[int]) -> list[tuple[Kind, int, int]]:
+    """Cut row numbers into runs of neighbours."""
+    runs: list[tuple[Kind, int, int]] = []
+    for row in rows:
+        if runs and runs[-1][2] == row:
+            runs[-1] = (kind, runs[-1][1], row + 1)
+        else:
+            runs.append((kind, row, row + 1))
+    return runs

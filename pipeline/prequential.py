@@ -1,0 +1,419 @@
+"""The loop: poll, predict, learn, emit, score, watch for drift, set the learning rate, checkpoint.
+
+In: a source of chunks. Out: predictions and dead letters in their sinks, scores, checkpoints. Every stage works on the
+columns of a block of events; what is decided (learning rate, drift, checkpoint) is decided at fixed event numbers, so
+nothing depends on how the source cuts its chunks, nor on the clock.
+
+An event number counts every record that could be decoded, from 0. A block is a run of them that ends where something is
+decided.
+
+Axes: K events of a block, W head width, T targets.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, overload
+
+import numpy as np
+
+from connectors import Chunk, DeadLetter, Predictions, Sink, Source
+from pipeline.checkpoint import Checkpoint, CheckpointStore
+from pipeline.faults import CrashPoint
+from pipeline.intake import Intake
+from pipeline.labels import Block, LabelQueue, Work, select
+from pipeline.outcomes import outcome, predictions
+from pipeline.scores import Scores
+from pipeline.telemetry import Telemetry
+from streamnn.drift import DriftDetector
+from streamnn.learner import Learner
+from streamnn.lr_control import Action, RateControl
+from streamnn.operations import FloatArray, IntArray, Kind
+
+IDLE_S = 0.05  # pause when a source has nothing at the moment
+MOST_POINTS = 2000  # of the learning-rate history; beyond, every second point is dropped
+MOST_DRIFTS = 10_000  # remembered; older ones are only counted
+
+
+@dataclass(slots=True)
+class Counters:
+    """What has been counted since the beginning of the stream (checkpoints carry it on)."""
+
+    events: int = 0
+    learned: int = 0
+    unlabelled: int = 0
+    drifts: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class Control:
+    """The learning rate and what leads to it.
+
+    Attributes:
+        rate: in force.
+        clear: the optimizer is to forget its second moments at the next learning step.
+        loss, number: losses learned since the last decision, with their event numbers.
+        drifts: event numbers at which the detector flagged a drift.
+        acted: event numbers at which the control acted on one.
+        rates: [event number, learning rate] at every change.
+    """
+
+    rate: float
+    clear: bool = False
+    loss: list[float] = field(default_factory=list)
+    number: list[int] = field(default_factory=list)
+    drifts: list[int] = field(default_factory=list)
+    acted: list[int] = field(default_factory=list)
+    rates: list[list[float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """Everything the loop drives. Sinks, store and telemetry may be absent."""
+
+    source: Source
+    learner: Learner
+    queue: LabelQueue
+    scores: Scores
+    detector: DriftDetector
+    rate_control: RateControl
+    crash_point: CrashPoint
+    predictions: Sink[Predictions] | None = None
+    dead_letters: Sink[Sequence[DeadLetter]] | None = None
+    store: CheckpointStore | None = None
+    telemetry: Telemetry | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Numbers and names that the loop is run with; see `pipeline.config` for their meaning.
+
+    Attributes:
+        fingerprint: the settings that determine the model; a checkpoint fits only the same ones.
+        feature_fields: numeric fields known before the first event, in order; they get their inputs at once.
+    """
+
+    targets: tuple[str, ...]
+    id_field: str
+    moment_field: str
+    feature_fields: tuple[str, ...]
+    batch: int
+    chunk: int
+    control_every: int
+    checkpoint_every: int
+    limit: int
+    fingerprint: dict[str, Any]
+
+
+class Prequential:
+    """The loop over one stream with one learner."""
+
+    def __init__(self, plan: Plan, parts: Parts) -> None:
+        self.plan, self.parts = plan, parts
+        self.counters = Counters()
+        self.control = Control(parts.rate_control.rate, rates=[[0, parts.rate_control.rate]])
+        self.interrupted = False
+        self.loss = float("nan")  # mean of the last decision's interval
+        self._offset = 0  # of the next record to read
+        self._checkpointed: int | None = None  # event count of the newest checkpoint
+        self._intake = Intake(parts.source, plan.chunk)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the loop has been opened."""
+        return self._opened
+
+    _opened = False
+
+    def open(self, checkpoint: Checkpoint | None) -> None:
+        """Take up a checkpoint, or begin afresh; open the source and bring the sinks to the matching length.
+
+        Raises:
+            ValueError: the checkpoint was written with another model configuration; the message names what differs.
+        """
+        p = self.parts
+        lengths, reading = {"predictions": 0, "dead_letters": 0}, None
+        if checkpoint is None:
+            p.learner.declare(self.plan.feature_fields)
+        else:
+            state = checkpoint.state
+            _check_same(state["config"], self.plan.fingerprint)
+            p.learner.load_state_dict(state["learner"])
+            p.queue.load_state_dict(state["labels"], learner=p.learner)
+            p.scores.load_state_dict(state["scores"])
+            p.detector.load_state_dict(state["detector"])
+            p.rate_control.load_state_dict(state["rate_control"])
+            loop = state["loop"]
+            self.counters, self.control = Counters(**loop["counters"]), Control(**loop["control"])
+            self._offset, self._checkpointed = loop["offset"], self.counters.events
+            lengths, reading = state["sinks"], state["source"]
+        p.source.open(self._offset, reading)
+        for name, sink in self._sinks():
+            sink.truncate(lengths[name])
+        self._opened = True
+
+    def run(self, *, stop: Callable[[], bool], report: Callable[["Prequential"], None]) -> None:
+        """Process the stream to its end, to the limit, or until `stop` says so.
+
+        The last checkpoint is taken before a last, smaller micro-batch is learned and before labels that are still on
+        their way are delivered: whoever resumes from it goes on exactly as if the stream had not stopped here.
+
+        Args:
+            stop: asked between blocks; the block in hand is always finished.
+            report: called after every block, for progress displays.
+        """
+        began = time.monotonic() - self.counters.seconds
+        if self._checkpointed is None:
+            self.checkpoint()
+        while True:
+            if stop():
+                self.interrupted = True
+                break
+            block = self._intake.take(self._room(), whole=self.plan.batch, first=self.counters.events)
+            if block is None:
+                break
+            before = self.counters.events
+            self._process(block)
+            self.counters.seconds = time.monotonic() - began
+            if _crosses(before, self.counters.events, self.plan.checkpoint_every):
+                self.checkpoint()
+            report(self)
+            if block.stop == block.start:
+                time.sleep(IDLE_S)
+        self.checkpoint()
+        if not self.interrupted:
+            self._finish()
+        self.counters.seconds = time.monotonic() - began
+        report(self)
+
+    def checkpoint(self) -> None:
+        """Make everything so far durable: first the sinks, then the state that names their lengths."""
+        p = self.parts
+        lengths = {"predictions": 0, "dead_letters": 0}
+        for name, sink in self._sinks():
+            p.crash_point("before_sink_flush")
+            lengths[name] = sink.flush()
+            p.crash_point("after_sink_flush")
+        self._checkpointed = self.counters.events
+        if p.store is None:
+            return
+        began = time.monotonic()
+        path = p.store.save(
+            self.counters.events,
+            {
+                "config": self.plan.fingerprint,
+                "engine": p.learner.engine,
+                "learner": p.learner.state_dict(),
+                "labels": p.queue.state_dict(),
+                "scores": p.scores.state_dict(),
+                "detector": p.detector.state_dict(),
+                "rate_control": p.rate_control.state_dict(),
+                "loop": {
+                    "counters": asdict(self.counters),
+                    "control": asdict(self.control),
+                    "offset": self._offset,
+                },
+                "source": p.source.state(self._offset),
+                "sinks": lengths,
+            },
+        )
+        if p.telemetry is not None:
+            p.telemetry.checkpoint(seconds=time.monotonic() - began, size_bytes=path.stat().st_size)
+
+    def _sinks(self) -> list[tuple[str, Sink[Any]]]:
+        named = (("predictions", self.parts.predictions), ("dead_letters", self.parts.dead_letters))
+        return [(name, sink) for name, sink in named if sink is not None]
+
+    def _room(self) -> int:
+        """Count the events up to the next point at which something is decided; 0 at the limit."""
+        done, plan = self.counters.events, self.plan
+        room = min(plan.chunk, *(every - done % every for every in (plan.control_every, plan.checkpoint_every)))
+        if plan.batch > 1:
+            # labels that come late are learned between micro-batches, so those are handled one by one
+            room = max(room, plan.batch) if self.parts.queue.immediate else plan.batch
+        return min(room, plan.limit - done) if plan.limit else room
+
+    def _finish(self) -> None:
+        """At the end of a finite stream: learn what is left of a micro-batch and the labels still on their way."""
+        rest = self._intake.rest(self._room())
+        if rest is not None:
+            self._process(rest)
+        work = self.parts.queue.drain(self.parts.learner)
+        if work is not None:
+            self._run(work)
+        for _, sink in self._sinks():
+            sink.flush()
+
+    def _process(self, chunk: Chunk) -> None:
+        """Take one block of events through the last checks, features, network, scores, drift and control."""
+        plan, p = self.plan, self.parts
+        began = self.counters.events
+        number = began + np.arange(len(chunk.offsets))
+        labels = {name: chunk.columns[name] for name in plan.targets if name in chunk.columns}
+        features = {n: c for n, c in chunk.columns.items() if n not in plan.targets and n != plan.id_field}
+        misfits = p.learner.targets.misfits(labels, len(number))
+        unfit = [
+            DeadLetter(int(chunk.offsets[row]), "label", "unfit_label", why, chunk.raw[row])
+            for row, why in misfits.items()
+        ]
+        self._bury([*chunk.rejects, *unfit])
+        keep = np.ones(len(number), dtype=bool)
+        keep[list(misfits)] = False
+        rows = np.flatnonzero(keep)
+        moment_s = _seconds(chunk.columns.get(plan.moment_field), len(number))
+        while len(rows):
+            encoded = p.learner.encode(
+                {name: column[rows] for name, column in features.items()},
+                {name: column[rows] for name, column in labels.items()},
+                number[rows],
+                batch=plan.batch,
+            )
+            part, rows = rows[: len(encoded.rows)], rows[len(encoded.rows) :]
+            served = np.full((len(part), p.learner.head.width), np.nan)
+            raw = _Picked(chunk.raw, part)
+            block = Block(encoded.rows, encoded.truth, served, chunk.offsets[part], moment_s[part], raw)
+            self._run(p.queue.arrange(block, p.learner))
+        self.counters.events += len(number)
+        self._offset = chunk.stop
+        if _crosses(began, self.counters.events, plan.control_every):
+            self._decide()
+        if p.telemetry is not None:
+            p.telemetry.block(self)
+
+    def _run(self, work: Work) -> None:
+        """Run a block's operations; emit, score and remember what came of them."""
+        p, control = self.parts, self.control
+        p.crash_point("before_learn")
+        results = p.learner.run(work.block.rows, work.operations, rate=control.rate, clear=control.clear)
+        p.crash_point("after_learn")
+        learned, fresh = ~np.isnan(results.loss), np.arange(len(work.block)) >= work.old
+        if learned.any():
+            control.clear = False
+        refused = np.zeros(len(work.block), dtype=bool)
+        refused[list(results.refused)] = True
+        served = np.where(fresh[:, None], results.served, work.block.served)
+        block = replace(work.block, served=served)
+        p.queue.keep(work, served, p.learner, results.refused)
+        self._bury(
+            [
+                DeadLetter(int(block.offset[row]), "learn", "not_finite", why, block.raw[row])
+                for row, why in sorted(results.refused.items())
+            ]
+        )
+        self._emit(select_rows(block, fresh & ~refused))
+        arrived = learned if p.queue.immediate else _learning(work)
+        scored = select_rows(block, arrived)
+        if len(scored[0]):
+            p.scores.update(outcome(scored[1], scored[2], p.learner.head))
+        self.counters.learned += int(learned.sum())
+        self.counters.unlabelled += int((np.isnan(block.truth).all(axis=1) & fresh & ~refused).sum())
+        control.loss += results.loss[learned].tolist()
+        control.number += block.rows.number[learned].tolist()
+
+    def _emit(self, rows: tuple[IntArray, FloatArray, FloatArray]) -> None:
+        offset, served, truth = rows
+        if self.parts.predictions is not None and len(offset):
+            self.parts.predictions.write(predictions(offset, served, truth, self.parts.learner))
+
+    def _bury(self, letters: Sequence[DeadLetter]) -> None:
+        """Keep records that could not be used, and count them by reason."""
+        for letter in letters:
+            self.counters.dropped[letter.reason] = self.counters.dropped.get(letter.reason, 0) + 1
+        if letters and self.parts.dead_letters is not None:
+            self.parts.dead_letters.write(sorted(letters, key=lambda letter: letter.offset))
+        if letters and self.parts.telemetry is not None:
+            self.parts.telemetry.dead_letters(letters)
+
+    def _decide(self) -> None:
+        """At a control boundary: ask the detector about the losses since the last one, then set the learning rate."""
+        control, counters = self.control, self.counters
+        loss = np.array(control.loss, dtype=np.float64)
+        found = [control.number[i] for i in self.parts.detector.update(loss)]
+        action: Action = self.parts.rate_control.update(loss, drifted=bool(found))
+        if len(loss):
+            self.loss = float(loss.mean())
+        counters.drifts += len(found)
+        control.drifts = [*control.drifts, *found][-MOST_DRIFTS:]
+        if found:
+            control.acted = [*control.acted, counters.events][-MOST_DRIFTS:]
+        if action.rate != control.rate:
+            control.rates.append([counters.events, action.rate])
+            if len(control.rates) > MOST_POINTS:
+                control.rates = control.rates[:-1:2] + control.rates[-1:]
+        control.rate, control.clear = action.rate, control.clear or action.clear
+        control.loss, control.number = [], []
+
+
+def select_rows(block: Block, mask: np.ndarray[Any, np.dtype[np.bool_]]) -> tuple[IntArray, FloatArray, FloatArray]:
+    """Return offsets [K'], served [K', W] and truth [K', T] of the rows where the mask is True."""
+    return block.offset[mask], block.served[mask], block.truth[mask]
+
+
+class _Picked(Sequence[bytes]):
+    """Some records of a chunk, looked up only when asked for."""
+
+    def __init__(self, raw: Sequence[bytes], rows: IntArray) -> None:
+        self._raw, self._rows = raw, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> bytes: ...
+    @overload
+    def __getitem__(self, index: slice) -> "_Picked": ...
+    def __getitem__(self, index: int | slice) -> "bytes | _Picked":
+        if isinstance(index, slice):
+            return _Picked(self._raw, self._rows[index])
+        return self._raw[int(self._rows[index])]
+
+
+def _learning(work: Work) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Return a mask of the rows whose labels have arrived with this work."""
+    mask = np.zeros(len(work.block), dtype=bool)
+    operations = work.operations
+    for kind, start, stop in zip(operations.kind, operations.start, operations.stop, strict=True):
+        if kind == Kind.LEARN:
+            mask[start:stop] = True
+    return mask
+
+
+def _crosses(before: int, after: int, every: int) -> bool:
+    return before // every != after // every
+
+
+def _seconds(moments: np.ndarray[Any, np.dtype[Any]] | None, events: int) -> FloatArray:
+    """Turn a column of moments into seconds since 1970, [K] float64, NaN where there is none."""
+    if moments is None:
+        return np.full(events, np.nan)
+    if moments.dtype == np.float64:
+        return moments.copy()
+    seconds = moments.astype("datetime64[us]").astype(np.int64) / 1e6
+    return np.where(np.isnat(moments), np.nan, seconds)
+
+
+def _check_same(found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    flat_found, flat_wanted = _flat(found), _flat(wanted)
+    lines = [
+        f"{key}: {flat_found.get(key, 'not set')!r} in the checkpoint, {flat_wanted.get(key, 'not set')!r} now"
+        for key in sorted(flat_found.keys() | flat_wanted.keys())
+        if flat_found.get(key) != flat_wanted.get(key)
+    ]
+    if lines:
+        raise ValueError(
+            "the checkpoint was written with other settings:\n  "
+            + "\n  ".join(lines)
+            + "\nUse the same settings, or begin afresh in another folder."
+        )
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = list(value) if isinstance(value, tuple) else value
+    return flat

@@ -1,0 +1,157 @@
+"""From C to a loaded library: find a compiler, build once, keep the result on disk.
+
+The cache lies in the user's cache folder (`STREAMNN_CACHE`, else `XDG_CACHE_HOME` or ~/.cache, /streamnn), readable by the
+user alone. A library's name is a hash of source, flags, compiler and processor; beside it lies the hash of its own bytes,
+and a file that does not match is built again, never loaded.
+"""
+
+import ctypes
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+# No fast-math: it would set flush-to-zero for the whole process when loaded, and make `x == amax(x)` false. Integers wrap,
+# as torch's do. Contraction to fused multiply-add is off so that a value does not depend on where it is computed.
+FLAGS = (
+    "-O3 -march=native -std=gnu11 -fwrapv -fno-math-errno -fno-trapping-math -ffp-contract=off -fopenmp-simd"
+    " -shared -fPIC -w"
+).split()
+TIMEOUT_S = 300
+
+
+class CompilerError(RuntimeError):
+    """No usable C compiler, or it failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compiler:
+    """A C compiler: the command and what it says of itself."""
+
+    command: tuple[str, ...]
+    version: str
+
+
+@cache
+def find_compiler(named: str | None) -> Compiler:
+    """Find a C compiler: the one named, else cc, gcc or clang on the path, else the one of the ziglang wheel.
+
+    Args:
+        named: value of the environment variable CC; None if unset.
+
+    Raises:
+        CompilerError: there is none that answers.
+    """
+    if named:
+        candidates = [tuple(shlex.split(named))]
+    else:
+        candidates = [(c,) for c in ("cc", "gcc", "clang") if shutil.which(c)]
+        candidates.append((sys.executable, "-m", "ziglang", "cc"))
+    for command in candidates:
+        try:
+            said = subprocess.run(
+                [*command, "--version"], capture_output=True, text=True, timeout=60, check=True
+            )
+        except (OSError, subprocess.SubprocessError):
+            continue
+        return Compiler(command, said.stdout.partition("\n")[0])
+    raise CompilerError(
+        f"no C compiler answers (tried {', '.join(shlex.join(c) for c in candidates)}); install gcc or clang, or set CC"
+    )
+
+
+def processor() -> str:
+    """Describe the processor that `-march=native` compiles for."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    wanted = ("model name", "flags", "Features", "CPU part")
+    told = dict.fromkeys(line for line in lines if line.startswith(wanted))
+    return f"{platform.machine()}\n" + "\n".join(told)
+
+
+def cache_folder() -> Path:
+    """Return the folder for built libraries, made if need be with private permissions."""
+    base = os.environ.get("STREAMNN_CACHE")
+    if base:
+        folder = Path(base)
+    else:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "streamnn"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+def load(source: str) -> tuple[ctypes.CDLL, bool]:
+    """Build C source, or take it from the cache. Returns the library and whether it had to be built.
+
+    Raises:
+        CompilerError: there is no compiler, or it does not accept the source.
+    """
+    compiler = find_compiler(os.environ.get("CC"))
+    key = hashlib.sha256("\0".join([source, *FLAGS, compiler.version, processor()]).encode()).hexdigest()[:32]
+    try:
+        folder = cache_folder()
+        path = folder / f"step-{key}.so"
+        if _trusted(path):
+            return ctypes.CDLL(str(path)), False
+        _build(compiler, source, path)
+    except OSError as error:  # no place to keep it: build for this process alone
+        folder = Path(tempfile.mkdtemp(prefix="streamnn-"))
+        path = folder / f"step-{key}.so"
+        try:
+            _build(compiler, source, path)
+            return ctypes.CDLL(str(path)), True
+        except OSError as again:
+            raise CompilerError(f"cannot build the native step: {again}") from error
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    return ctypes.CDLL(str(path)), True
+
+
+def _trusted(path: Path) -> bool:
+    """Tell whether a cached library is ours and whole."""
+    seal = path.with_suffix(".sha256")
+    try:
+        for file in (path, seal):
+            status = file.lstat()
+            if not stat.S_ISREG(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o022:
+                return False
+        return seal.read_text(encoding="ascii") == hashlib.sha256(path.read_bytes()).hexdigest()
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _build(compiler: Compiler, source: str, path: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix="build-") as work:
+        code, built = Path(work) / "step.c", Path(work) / "step.so"
+        code.write_text(source, encoding="ascii")
+        try:
+            subprocess.run(
+                [*compiler.command, *FLAGS, str(code), "-o", str(built), "-lm"],
+                capture_output=True,
+                text=True,
+                timeout=TIMEOUT_S,
+                check=True,
+            )
+        except subprocess.CalledProcessError as error:
+            raise CompilerError(
+                f"{shlex.join(compiler.command)} ({compiler.version}) failed: {error.stderr.strip()[-500:]}"
+            ) from error
+        except subprocess.TimeoutExpired as error:
+            raise CompilerError(f"{shlex.join(compiler.command)} took longer than {TIMEOUT_S} s") from error
+        built.chmod(0o600)
+        seal = Path(work) / "seal"
+        seal.write_text(hashlib.sha256(built.read_bytes()).hexdigest(), encoding="ascii")
+        seal.chmod(0o600)
+        code.replace(path.with_suffix(".c"))  # kept beside it, so that a person can read what ran
+        seal.replace(path.with_suffix(".sha256"))
+        built.replace(path)

@@ -1,0 +1,64 @@
+"""The pointwise operators as C: one line each, with {0}, {1}, ... for the operands and {f} for the suffix of float.
+
+Every operator treats NaN as torch does: comparisons that decide are written so that NaN falls through to itself.
+`PROMOTE` holds the operators whose operands keep their own common type (comparisons give bool); the operands of all
+others are converted to the type of the result first.
+"""
+
+import math
+
+import torch
+
+C_TYPES = {
+    torch.float32: "float", torch.float64: "double", torch.int64: "int64_t", torch.int32: "int32_t",
+    torch.bool: "uint8_t",
+}  # fmt: skip
+
+POINTWISE = {
+    "neg": "-{0}", "exp": "exp{f}({0})", "exp2": "exp2{f}({0})", "log": "log{f}({0})", "log1p": "log1p{f}({0})",
+    "log2": "log2{f}({0})", "expm1": "expm1{f}({0})", "sqrt": "sqrt{f}({0})", "rsqrt": "1/sqrt{f}({0})",
+    "tanh": "tanh{f}({0})", "sin": "sin{f}({0})", "cos": "cos{f}({0})", "erf": "erf{f}({0})",
+    "sigmoid": "1/(1+exp{f}(-{0}))", "relu": "{0}<0?0:{0}", "abs": "{abs}({0})", "reciprocal": "1/{0}",
+    "sign": "({0}>0)-({0}<0)", "floor": "floor{f}({0})", "ceil": "ceil{f}({0})", "trunc": "trunc{f}({0})",
+    "round": "nearbyint{f}({0})", "square": "{0}*{0}",
+    "isnan": "{0}!={0}", "isinf": "isinf({0})", "logical_not": "!{0}", "bitwise_not": "{not}{0}", "_to_copy": "{0}",
+    "add": "{0}+{1}", "sub": "{0}-{1}", "rsub": "{1}-{0}", "mul": "{0}*{1}", "div": "{0}/{1}",
+    "maximum": "({0}>{1}||{0}!={0})?{0}:{1}", "minimum": "({0}<{1}||{0}!={0})?{0}:{1}",
+    "ne": "{0}!={1}", "eq": "{0}=={1}", "gt": "{0}>{1}", "lt": "{0}<{1}", "ge": "{0}>={1}", "le": "{0}<={1}",
+    "where": "{0}?{1}:{2}", "logical_and": "{0}&&{1}", "logical_or": "{0}||{1}", "logical_xor": "!{0}!=!{1}",
+    "bitwise_and": "{0}&{1}", "bitwise_or": "{0}|{1}", "bitwise_xor": "{0}^{1}",
+    "bitwise_left_shift": "{0}<<{1}", "bitwise_right_shift": "{0}>>{1}",
+    "__and__": "{0}&{1}", "__or__": "{0}|{1}", "__xor__": "{0}^{1}",
+    "__lshift__": "{0}<<{1}", "__rshift__": "{0}>>{1}",
+}  # fmt: skip
+
+PROMOTE = frozenset(("ne", "eq", "gt", "lt", "ge", "le", "isnan", "isinf", "logical_and", "logical_or", "logical_xor", "logical_not"))  # fmt: skip
+
+# start value, update of {0} by {1}, and the name of the OpenMP reduction (empty: not reassociated)
+REDUCE = {
+    "sum": ("0", "{0}+={1}", "+"),
+    "mean": ("0", "{0}+={1}", "+"),
+    "prod": ("1", "{0}*={1}", ""),
+    "amax": ("-INFINITY", "{0}=({0}>{1}||{0}!={0})?{0}:{1}", ""),
+    "amin": ("INFINITY", "{0}=({0}<{1}||{0}!={0})?{0}:{1}", ""),
+    "any": ("0", "{0}|={1}!=0", ""),
+    "all": ("1", "{0}&={1}!=0", ""),
+}
+
+
+def literal(value: float | int | bool, dtype: torch.dtype) -> str:
+    """Write a number as C of the given type, exactly."""
+    if not dtype.is_floating_point:
+        whole = int(value)
+        return f"INT64_C({whole})" if whole > -(1 << 63) else "INT64_MIN"
+    number = float(value)
+    if math.isnan(number):
+        return "NAN"
+    if math.isinf(number):
+        return "INFINITY" if number > 0 else "(-INFINITY)"
+    if dtype == torch.float32:
+        number = float(torch.tensor(number, dtype=torch.float32))
+        if math.isinf(number):
+            return "INFINITY" if number > 0 else "(-INFINITY)"
+        return f"({number!r}f)"
+    return f"({number!r})"

@@ -1,0 +1,78 @@
+"""The list of operations that a learner runs over the events of a chunk, and what comes back.
+
+Axes: K events (rows) of a chunk, N operations, F input capacity, W head width.
+"""
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+
+class Kind(IntEnum):
+    """What one operation does with its rows; see `streamnn.step`."""
+
+    PREDICT_LEARN = 0  # predict, learn, observe: the label is at hand
+    PREDICT_OBSERVE = 1  # predict, observe: no label, or one that comes later
+    LEARN = 2  # a label has come for events observed before
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """Encoded events.
+
+    Attributes:
+        x: [K, F] float64, NaN = missing or absent.
+        y: [K, W] float64, NaN = unknown.
+        number: [K] int64, event numbers.
+    """
+
+    x: FloatArray
+    y: FloatArray
+    number: IntArray
+
+    def __len__(self) -> int:
+        return len(self.number)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Operations:
+    """N operations in their order; operation i concerns rows [start[i], stop[i]), which are one micro-batch."""
+
+    kind: npt.NDArray[np.int8]
+    start: IntArray
+    stop: IntArray
+
+    def __len__(self) -> int:
+        return len(self.kind)
+
+    @classmethod
+    def of(cls, listed: list[tuple[Kind, int, int]]) -> "Operations":
+        """Make the list from (kind, start, stop) triples."""
+        table = np.array(listed, dtype=np.int64).reshape(-1, 3)
+        return cls(table[:, 0].astype(np.int8), table[:, 1].copy(), table[:, 2].copy())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Results:
+    """What the operations returned.
+
+    Attributes:
+        served: [K, W] float64 of each row predicted; NaN rows were not.
+        loss: [K] float64, each row's loss just before it was learned; NaN where nothing was learned.
+        refused: rows whose learning made the loss or the state infinite or NaN: {row: reason}. Everything was computed
+            again without them; nothing of their labels is in the state.
+    """
+
+    served: FloatArray
+    loss: FloatArray
+    refused: dict[int, str] = field(default_factory=dict)
+
+
+LearnerState = dict[str, Any]
