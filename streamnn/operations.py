@@ -52,6 +52,14 @@ class Operations:
     def __len__(self) -> int:
         return len(self.kind)
 
+    def covered(self, rows: int, *kinds: Kind) -> BoolArray:
+        """Return a mask [rows] of the rows that an operation of one of the kinds concerns."""
+        chosen = np.isin(self.kind, kinds)
+        edges = np.zeros(rows + 1, dtype=np.int64)
+        np.add.at(edges, self.start[chosen], 1)
+        np.add.at(edges, self.stop[chosen], -1)
+        return np.cumsum(edges[:-1]) > 0
+
     @classmethod
     def of(cls, listed: list[tuple[Kind, int, int]]) -> "Operations":
         """Make the list from (kind, start, stop) triples."""
