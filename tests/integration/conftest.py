@@ -1,0 +1,54 @@
+"""A real Kafka broker for the tests of this folder.
+
+KAFKA_BOOTSTRAP_SERVERS names one that runs; else KAFKA_LIBS names a folder with the jars and one is started
+for the whole session (Java 17); else every test that asks for a broker is skipped, and says why.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from typing import NoReturn
+
+import pytest
+
+from deploy.kafka import Broker
+
+
+def _skip_without_jars() -> None:
+    if not os.environ.get("KAFKA_LIBS"):
+        _skip("set KAFKA_BOOTSTRAP_SERVERS (a running broker) or KAFKA_LIBS (a folder of Kafka's jars)")
+    if shutil.which("java") is None and not os.environ.get("JAVA_HOME"):
+        _skip("KAFKA_LIBS is set, but there is no java to run a broker with")
+
+
+def _skip(why: str) -> NoReturn:
+    pytest.skip(f"no Kafka broker: {why}")
+
+
+@pytest.fixture(scope="session")
+def bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Bootstrap servers of a broker that stays up for the whole session."""
+    given = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "")
+    if given:
+        yield given
+        return
+    _skip_without_jars()
+    with Broker(tmp_path_factory.mktemp("kafka")) as broker:
+        yield broker.bootstrap
+
+
+@pytest.fixture(scope="module")
+def fragile_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """A broker that the tests of one module may stop, kill and start again."""
+    _skip_without_jars()
+    with Broker(tmp_path_factory.mktemp("fragile"), memory_mb=384) as broker:
+        yield broker
+
+
+@pytest.fixture
+def up(fragile_broker: Broker) -> Iterator[Broker]:
+    """The fragile broker, running at the beginning of the test."""
+    fragile_broker.resume()
+    fragile_broker.start()
+    yield fragile_broker
+    fragile_broker.resume()
