@@ -1,9 +1,9 @@
 """Everything a connector raises. Errors of the libraries beneath are translated into these at the edge.
 
-    ConnectorError
-    +-- SourceError      what is read cannot be read, or is not what it was
-    +-- SinkError        what is written cannot be written (disk full, no permission, broker gone)
-    +-- SchemaError      the description of the fields does not fit the stream, or itself
+ConnectorError
++-- SourceError      what is read cannot be read, or is not what it was
++-- SinkError        what is written cannot be written (disk full, no permission, broker gone)
++-- SchemaError      the description of the fields does not fit the stream, or itself
 """
 
 
@@ -16,7 +16,16 @@ class SourceError(ConnectorError):
 
 
 class SinkError(ConnectorError):
-    """A sink cannot be opened or written."""
+    """A sink cannot be opened or written.
+
+    Attributes:
+        retryable: nothing was lost or written twice, and trying the same call again may succeed (no space at the
+            moment, a broker out of reach).
+    """
+
+    def __init__(self, message: str, *, retryable: bool = False) -> None:
+        super().__init__(message)
+        self.retryable = retryable
 
 
 class SchemaError(ConnectorError):

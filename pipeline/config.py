@@ -1,18 +1,13 @@
 """The configuration: one TOML file, every key with its meaning, range and default.
 
 Sections become frozen dataclasses; `pipeline.settings` reads the file, the environment and `--set`, and refuses unknown
-keys. Here are the keys, and how they turn into the parts that run.
+keys. Here are the keys; `pipeline.assembly` turns them into the parts that run.
 """
 
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Literal
 
 from pipeline.settings import setting
-from streamnn.features.standardizer import Standardizer
-from streamnn.heads import TargetSpec
-from streamnn.learner import LearnerSpec
-from streamnn.networks import MLPSpec
-from streamnn.optimizers import OPTIMIZERS, Optimizer
 
 Task = Literal["auto", "binary", "multiclass", "multilabel", "multioutput", "regression", "multitarget", "mixed"]
 
@@ -79,6 +74,9 @@ class NetworkSettings:
     dropout: float = setting(0.0, "fraction of hidden units dropped while learning", low=0.0, high=0.99)
     skip: bool = setting(True, "a linear path from inputs to outputs beside the hidden layers")
     dtype: Literal["float32", "float64"] = setting("float32", "precision")
+    engine: Literal["auto", "native", "eager"] = setting(
+        "auto", "native = compiled to C, eager = torch step by step, auto = native where it can be"
+    )
     accumulate: int = setting(1, "micro-batches whose gradients make one update", low=1)
     class_capacity: int = setting(8, "classes there is room for at the start, a power of two; doubles when needed", low=2)
     class_prior: float = setting(0.01, "least probability at which a late class enters", low=1e-6, high=0.5)
@@ -109,7 +107,7 @@ class RateSettings:
     """How the learning rate is controlled."""
 
     control: Literal["fixed", "exponential", "plateau", "drift"] = setting("drift", "see streamnn.lr_control")
-    every: int = setting(128, "events between decisions", low=1)
+    every: int = setting(512, "events between decisions; a block never reaches across one", low=1)
     options: dict[str, float] = setting({}, "the control's own constants, such as factor or patience")
 
 
@@ -129,6 +127,9 @@ class OutputSettings:
     dead_letters: str = setting("", "records that could not be used, with position and reason, .jsonl")
     report: str = setting("", "figures of the run, .json")
     plot: str = setting("", "curves of the run, .png")
+    patience_s: float = setting(
+        60.0, "how long a full disk or an output that is out of reach is waited for, before the run stops", low=0.0
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +146,7 @@ class CheckpointSettings:
 class TelemetrySettings:
     """Metrics and health over HTTP."""
 
-    enabled: bool = setting(False, "serve /metrics, /livez and /readyz (always on for `streamnn run`)")
+    enabled: bool = setting(True, "serve /metrics, /livez and /readyz while `streamnn run` runs")
     host: str = setting("127.0.0.1", "address to listen on")
     port: int = setting(9464, "port to listen on; 0 = any free one", low=0, high=65535)
 

@@ -4,8 +4,6 @@ In micro-batch mode a block holds whole micro-batches; what is left over waits h
 after a stop it is read again.
 """
 
-import numpy as np
-
 from connectors import Chunk, Source, concatenate
 
 
@@ -15,59 +13,58 @@ class Intake:
     Args:
         source: opened before the first `take`.
         chunk: events asked for in one poll, at most.
+
+    Attributes:
+        ended: the source has said that nothing will ever come.
+        idle: at the last poll the source had nothing.
     """
 
     def __init__(self, source: Source, chunk: int) -> None:
         self._source, self._chunk = source, chunk
         self._held: Chunk | None = None
         self.ended = False
+        self.idle = False
 
-    def take(self, events: int, *, whole: int = 1, first: int = 0) -> Chunk | None:
-        """Return the next block: at most `events` events (and the rejects among them).
+    def take(self, most: int, *, least: int = 1, step: int = 1) -> Chunk | None:
+        """Return the next block: `least` events, or `least` and a multiple of `step` more, but not above `most`.
 
         Args:
-            events: most events of the block.
-            whole: only whole micro-batches of so many events.
-            first: the number of the next event; micro-batches begin at multiples of `whole`.
+            most: events, at least `least`.
+            least: events up to the end of the first micro-batch.
+            step: events of each further micro-batch.
 
         Returns:
-            A block, which may hold no event if nothing is there now; None at the end of the stream, when less than a
-            micro-batch may be left (`rest` returns it).
+            A block, with the rejects among its events. It is empty (or holds rejects alone) while the source has too
+            little; None at the end of the stream, when less than `least` may be left (`rest` returns it).
         """
-        while not self.ended and (self._held is None or _events(self._held) < max(whole - first % whole, 1)):
-            polled = self._source.poll(min(self._chunk, max(events, whole)))
-            if polled is None:
-                self.ended = True
-                break
-            self._held = polled if self._held is None else concatenate([self._held, polled])
-            if polled.stop == polled.start or not _events(polled):
-                break
+        self._fill(most, least)
         held = self._held
-        if held is None:
-            return None
-        ready = min(_events(held), events)
-        if whole > 1:
-            ready = (first + ready) // whole * whole - first
-        if ready <= 0:
+        if held is None or len(held) < least:
             if self.ended:
                 return None
-            # nothing complete yet; rejects ahead of the first held event can go on
+            assert held is not None  # a source that has not ended has given something, if only an empty chunk
+            if not len(held):
+                self._held = None  # rejects alone need not wait for an event
+                return held
             return held.slice(0, 0)
-        self._held = held.slice(ready, _events(held)) if ready < _events(held) else None
+        ready = least + (min(len(held), most) - least) // step * step
+        self._held = held.slice(ready, len(held)) if ready < len(held) else None
         return held.slice(0, ready)
 
-    def rest(self, events: int) -> Chunk | None:
-        """At the end: the events (and rejects) left over, at most `events`; None if there are none."""
+    def rest(self, most: int) -> Chunk | None:
+        """At the end: the events (and rejects) left over, at most `most`; None if there are none."""
+        self._fill(most, most)
         held, self._held = self._held, None
-        return None if held is None else held.slice(0, min(events, _events(held)))
+        return None if held is None else held.slice(0, min(most, len(held)))
 
-
-def _events(chunk: Chunk) -> int:
-    return len(chunk.offsets)
-
-
-def without(chunk: Chunk, rows: list[int]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Return a mask [K] that is False at the given rows."""
-    keep = np.ones(len(chunk.offsets), dtype=bool)
-    keep[rows] = False
-    return keep
+    def _fill(self, most: int, least: int) -> None:
+        self.idle = False
+        while not self.ended and (self._held is None or len(self._held) < least):
+            polled = self._source.poll(min(self._chunk, most))
+            if polled is None:
+                self.ended = True
+                return
+            self.idle = polled.stop == polled.start
+            self._held = polled if self._held is None else concatenate([self._held, polled])
+            if self.idle or not len(self._held):
+                return

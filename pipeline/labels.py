@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from connectors import Joined, Record
+from pipeline.packing import pack, unpack
 from streamnn.heads import Head
 from streamnn.learner import Learner, pad_labels
 from streamnn.operations import FloatArray, IntArray, Kind, Operations, Rows
@@ -29,7 +31,7 @@ class Block:
         served: [K, W] what was served; NaN = not yet.
         offset: [K] int64, positions in the source.
         moment_s: [K] float64, event time in seconds; NaN = unknown.
-        raw: K records as they came, for the dead letters.
+        records: K records as they came, for the dead letters.
     """
 
     rows: Rows
@@ -37,7 +39,7 @@ class Block:
     served: FloatArray
     offset: IntArray
     moment_s: FloatArray
-    raw: Sequence[bytes]
+    records: Sequence[Record]
 
     def __len__(self) -> int:
         return len(self.offset)
@@ -51,7 +53,7 @@ class Block:
             self.served[start:stop],
             self.offset[start:stop],
             self.moment_s[start:stop],
-            self.raw[start:stop],
+            self.records[start:stop],
         )
 
 
@@ -120,12 +122,15 @@ class LabelQueue:
         pending = self._take(learner, block)
         due = self._due(pending, block)  # per new event: how many pending labels have arrived before it
         merged = join(pending, block)
-        old, listed, learned = len(pending), list[tuple[Kind, int, int]](), 0
+        old = len(pending)
         # a new event's own label waits behind the old ones; `waiting` are row numbers in `merged`
-        waiting = [*range(old), *(old + np.flatnonzero(labelled)).tolist()]
+        waiting = np.concatenate([np.arange(old), old + np.flatnonzero(labelled)])
+        if self._batch == 1:
+            return Work(merged, _merge(waiting, due, old), old)
+        listed, learned = list[tuple[Kind, int, int]](), 0
         for start, stop in self._groups(block.rows.number):
             while learned < due[start]:
-                group = waiting[learned : min(learned + self._batch, due[start])]
+                group = waiting[learned : min(learned + self._batch, int(due[start]))].tolist()
                 listed += _runs(Kind.LEARN, group)
                 learned += len(group)
             listed.append((Kind.PREDICT_OBSERVE, old + start, old + stop))
@@ -135,10 +140,7 @@ class LabelQueue:
         """Remember events of a finished work whose labels have not arrived yet."""
         if self.immediate:
             return
-        learned = np.zeros(len(work.block), dtype=bool)
-        for kind, start, stop in zip(work.operations.kind, work.operations.start, work.operations.stop, strict=True):
-            if kind == Kind.LEARN:
-                learned[start:stop] = True
+        learned = work.operations.covered(len(work.block), Kind.LEARN)
         waits = ~learned & ~np.isnan(work.block.truth).all(axis=1)
         waits[list(refused)] = False
         left = select(replace(work.block, served=served), waits)
@@ -165,8 +167,7 @@ class LabelQueue:
             p = self._pending
             state["pending"] = {
                 "x": p.rows.x, "y": p.rows.y, "number": p.rows.number, "truth": p.truth, "served": p.served,
-                "offset": p.offset, "moment_s": p.moment_s, "raw": np.frombuffer(b"".join(p.raw), np.uint8),
-                "raw_length": np.array([len(r) for r in p.raw], np.int64),
+                "offset": p.offset, "moment_s": p.moment_s, "records": pack(p.records),
             }  # fmt: skip
         return state
 
@@ -177,10 +178,8 @@ class LabelQueue:
         if "pending" in state:
             p = state["pending"]
             rows = Rows(p["x"], p["y"], p["number"])
-            ends = np.cumsum(p["raw_length"]).tolist()
-            whole = p["raw"].tobytes()
-            raw = [whole[end - n : end] for end, n in zip(ends, p["raw_length"].tolist(), strict=True)]
-            self._pending = Block(rows, p["truth"], p["served"], p["offset"], p["moment_s"], raw)
+            records = unpack(p["records"])
+            self._pending = Block(rows, p["truth"], p["served"], p["offset"], p["moment_s"], records)
             self._head = learner.head
 
     def _groups(self, number: IntArray) -> list[tuple[int, int]]:
@@ -189,19 +188,20 @@ class LabelQueue:
         return list(zip([0, *edges.tolist()], [*edges.tolist(), len(number)], strict=True)) if len(number) else []
 
     def _immediate(self, labelled: npt.NDArray[np.bool_], number: IntArray) -> Operations:
-        def kind(start: int, stop: int) -> Kind:
-            return Kind.PREDICT_LEARN if labelled[start:stop].any() else Kind.PREDICT_OBSERVE
+        edges = np.flatnonzero(np.diff(number // self._batch)) + 1
+        start = np.concatenate([[0], edges]) if len(number) else edges
+        some = np.logical_or.reduceat(labelled, start) if len(number) else labelled
+        kind = np.where(some, Kind.PREDICT_LEARN, Kind.PREDICT_OBSERVE).astype(np.int8)
+        return Operations(kind, start, np.append(start[1:], len(number)) if len(number) else start)
 
-        return Operations.of([(kind(start, stop), start, stop) for start, stop in self._groups(number)])
-
-    def _due(self, pending: Block, block: Block) -> list[int]:
+    def _due(self, pending: Block, block: Block) -> IntArray:
         """Count, for each new event, the labels (pending, then of this block) that arrive before it."""
         labelled = ~np.isnan(block.truth).all(axis=1)
         number = np.concatenate([pending.rows.number, block.rows.number[labelled]])
         if self._events:
-            return np.searchsorted(number + self._events, block.rows.number, side="right").tolist()
+            return np.searchsorted(number + self._events, block.rows.number, side="right")
         moment = np.concatenate([pending.moment_s, block.moment_s[labelled]])
-        return np.searchsorted(np.maximum.accumulate(moment) + self._seconds, block.moment_s, side="right").tolist()
+        return np.searchsorted(np.maximum.accumulate(moment) + self._seconds, block.moment_s, side="right")
 
     def _take(self, learner: Learner, block: Block) -> Block:
         if self._seconds:
@@ -236,7 +236,7 @@ def join(a: Block, b: Block) -> Block:
         np.concatenate([a.served, b.served]),
         np.concatenate([a.offset, b.offset]),
         np.concatenate([a.moment_s, b.moment_s]),
-        [*a.raw, *b.raw],
+        Joined([a.records, b.records]),
     )
 
 
@@ -249,8 +249,26 @@ def select(block: Block, mask: npt.NDArray[np.bool_]) -> Block:
         block.served[mask],
         block.offset[mask],
         block.moment_s[mask],
-        [block.raw[row] for row in np.flatnonzero(mask)],
+        [block.records[row] for row in np.flatnonzero(mask).tolist()],
     )
+
+
+def _merge(waiting: IntArray, due: IntArray, old: int) -> Operations:
+    """List, for each new event, the labels that have come since the one before, then the event; one row each.
+
+    Args:
+        waiting: rows whose labels are awaited, in the order in which they arrive.
+        due: [K], how many of these have arrived before each new event; never falls.
+        old: row of the first new event.
+    """
+    events, labels = len(due), int(due[-1]) if len(due) else 0
+    kind = np.full(events + labels, Kind.LEARN, dtype=np.int8)
+    row = np.empty(events + labels, dtype=np.int64)
+    place = np.arange(events) + due
+    kind[place] = Kind.PREDICT_OBSERVE
+    row[place] = old + np.arange(events)
+    row[kind == Kind.LEARN] = waiting[:labels]
+    return Operations(kind, row, row + 1)
 
 
 def _runs(kind: Kind, rows: list[int]) -> list[tuple[Kind, int, int]]:

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from connectors import Predictions
+from pipeline.labels import Block
 from pipeline.scores import Outcome
 from streamnn.heads import Head
 from streamnn.learner import Learner
@@ -14,10 +15,11 @@ from streamnn.operations import FloatArray, IntArray
 from streamnn.targets import decide
 
 
-def outcome(served: FloatArray, truth: FloatArray, head: Head) -> Outcome:
+def outcome(number: IntArray, served: FloatArray, truth: FloatArray, head: Head) -> Outcome:
     """Describe K scored events.
 
     Args:
+        number: [K] event numbers.
         served: [K, W] as `Head.serve` gives it.
         truth: [K, T] class numbers, 0..1 or values in the order of the head's targets; NaN = unknown.
         head: whose layout `served` has.
@@ -35,12 +37,16 @@ def outcome(served: FloatArray, truth: FloatArray, head: Head) -> Outcome:
         truth={name: _class(truth[:, t], head, t) for t, name in enumerate(names)},
         decision={name: decisions[:, t] for t, name in enumerate(names)},
         probability=probability,
+        number=number,
     )
 
 
-def predictions(offset: IntArray, served: FloatArray, truth: FloatArray, learner: Learner) -> Predictions:
-    """Describe K events for a prediction sink, with classes by name. A class that does not exist yet is left out."""
-    head = learner.head
+def predictions(block: Block, learner: Learner) -> Predictions:
+    """Describe the events of a block for a prediction sink, with classes by name.
+
+    A class that does not exist yet is left out.
+    """
+    head, served, truth = learner.head, block.served, block.truth
     decisions = decide(served, head)
     decided: dict[str, npt.NDArray[np.object_] | FloatArray] = {}
     labels: dict[str, npt.NDArray[np.object_] | FloatArray] = {}
@@ -63,11 +69,13 @@ def predictions(offset: IntArray, served: FloatArray, truth: FloatArray, learner
             p = p[:, : len(classes)]
             probabilities[name] = (classes, np.where(p > 0, p, np.nan))
     return Predictions(
-        offsets=offset,
+        offsets=block.offset,
+        numbers=block.rows.number,
         targets=tuple(t.name for t in head.targets),
         decisions=decided,
         probabilities=probabilities,
         labels=labels,
+        records=block.records,
     )
 
 
@@ -79,8 +87,7 @@ def _class(truth: FloatArray, head: Head, t: int) -> FloatArray:
 
 
 def _names(numbers: FloatArray, classes: tuple[object, ...]) -> npt.NDArray[np.object_]:
-    named = np.empty(len(numbers), dtype=object)
-    known = np.flatnonzero(~np.isnan(numbers))
-    for row in known:
-        named[row] = classes[int(numbers[row])]
-    return named
+    lookup = np.empty(len(classes) + 1, dtype=object)  # the last entry stays None: unknown
+    lookup[: len(classes)] = classes
+    known = ~np.isnan(numbers)
+    return lookup[np.where(known, numbers, len(classes)).astype(np.int64)]

@@ -10,26 +10,32 @@ decided.
 Axes: K events of a block, W head width, T targets.
 """
 
+import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, overload
+from typing import Any, TypeVar
 
 import numpy as np
+from streamnn.lr_control import Action, RateControl
 
-from connectors import Chunk, DeadLetter, Predictions, Sink, Source
-from pipeline.checkpoint import Checkpoint, CheckpointStore
+from connectors import Chunk, DeadLetter, Picked, Predictions, Record, Sink, SinkError, Source, SourceError
+from pipeline.checkpoint import Checkpoint, CheckpointError, CheckpointStore
 from pipeline.faults import CrashPoint
 from pipeline.intake import Intake
 from pipeline.labels import Block, LabelQueue, Work, select
 from pipeline.outcomes import outcome, predictions
 from pipeline.scores import Scores
-from pipeline.telemetry import Telemetry
 from streamnn.drift import DriftDetector
 from streamnn.learner import Learner
-from streamnn.lr_control import Action, RateControl
-from streamnn.operations import FloatArray, IntArray, Kind
+from streamnn.operations import FloatArray, Kind
 
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0  # between two tries to write
 IDLE_S = 0.05  # pause when a source has nothing at the moment
 MOST_POINTS = 2000  # of the learning-rate history; beyond, every second point is dropped
 MOST_DRIFTS = 10_000  # remembered; older ones are only counted
@@ -37,7 +43,10 @@ MOST_DRIFTS = 10_000  # remembered; older ones are only counted
 
 @dataclass(slots=True)
 class Counters:
-    """What has been counted since the beginning of the stream (checkpoints carry it on)."""
+    """What has been counted since the beginning of the stream (checkpoints carry it on).
+
+    `dropped` counts records that could not be used, by "stage/reason".
+    """
 
     events: int = 0
     learned: int = 0
@@ -45,6 +54,15 @@ class Counters:
     drifts: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The newest checkpoint of this process: how many it has written, seconds and bytes that the newest took."""
+
+    number: int = 0
+    seconds: float = 0.0
+    size_bytes: int = 0
 
 
 @dataclass(slots=True)
@@ -71,7 +89,7 @@ class Control:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """Everything the loop drives. Sinks, store and telemetry may be absent."""
+    """Everything the loop drives. Sinks and store may be absent."""
 
     source: Source
     learner: Learner
@@ -83,7 +101,6 @@ class Parts:
     predictions: Sink[Predictions] | None = None
     dead_letters: Sink[Sequence[DeadLetter]] | None = None
     store: CheckpointStore | None = None
-    telemetry: Telemetry | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +121,7 @@ class Plan:
     control_every: int
     checkpoint_every: int
     limit: int
+    patience_s: float
     fingerprint: dict[str, Any]
 
 
@@ -114,18 +132,21 @@ class Prequential:
         self.plan, self.parts = plan, parts
         self.counters = Counters()
         self.control = Control(parts.rate_control.rate, rates=[[0, parts.rate_control.rate]])
+        self.ready = False  # whether `open` is done
         self.interrupted = False
+        self.failure: Exception | None = None  # what ended the run before its time
+        self.blocked = ""  # why nothing is taken in at the moment
+        self.written = Written()
         self.loss = float("nan")  # mean of the last decision's interval
         self._offset = 0  # of the next record to read
         self._checkpointed: int | None = None  # event count of the newest checkpoint
         self._intake = Intake(parts.source, plan.chunk)
+        self._stop: Callable[[], bool] = lambda: False
 
     @property
-    def ready(self) -> bool:
-        """Whether the loop has been opened."""
-        return self._opened
-
-    _opened = False
+    def offset(self) -> int:
+        """How many records have been read and finished."""
+        return self._offset
 
     def open(self, checkpoint: Checkpoint | None) -> None:
         """Take up a checkpoint, or begin afresh; open the source and bring the sinks to the matching length.
@@ -152,10 +173,10 @@ class Prequential:
         p.source.open(self._offset, reading)
         for name, sink in self._sinks():
             sink.truncate(lengths[name])
-        self._opened = True
+        self.ready = True
 
     def run(self, *, stop: Callable[[], bool], report: Callable[["Prequential"], None]) -> None:
-        """Process the stream to its end, to the limit, or until `stop` says so.
+        """Process the stream to its end, to the limit, until `stop` says so, or until something fails (`failure`).
 
         The last checkpoint is taken before a last, smaller micro-batch is learned and before labels that are still on
         their way are delivered: whoever resumes from it goes on exactly as if the stream had not stopped here.
@@ -165,97 +186,140 @@ class Prequential:
             report: called after every block, for progress displays.
         """
         began = time.monotonic() - self.counters.seconds
-        if self._checkpointed is None:
-            self.checkpoint()
-        while True:
-            if stop():
-                self.interrupted = True
-                break
-            block = self._intake.take(self._room(), whole=self.plan.batch, first=self.counters.events)
-            if block is None:
-                break
-            before = self.counters.events
-            self._process(block)
-            self.counters.seconds = time.monotonic() - began
-            if _crosses(before, self.counters.events, self.plan.checkpoint_every):
+        self._stop = stop
+        try:
+            if self._checkpointed is None:
                 self.checkpoint()
-            report(self)
-            if block.stop == block.start:
-                time.sleep(IDLE_S)
-        self.checkpoint()
-        if not self.interrupted:
-            self._finish()
+            try:
+                self._loop(began, report)
+            except SourceError as error:  # what came before it is whole, and is kept
+                self.failure = error
+            self.checkpoint()
+            if not self.interrupted and self.failure is None:
+                self._finish()
+        except (SinkError, CheckpointError) as error:
+            self.failure = error
         self.counters.seconds = time.monotonic() - began
         report(self)
 
+    def _loop(self, began: float, report: Callable[["Prequential"], None]) -> None:
+        plan = self.plan
+        while not self._stop():
+            before = self.counters.events
+            least = plan.batch - before % plan.batch
+            if self._left() < least:
+                return
+            block = self._intake.take(self._room(least), least=least, step=plan.batch)
+            if block is None:
+                return
+            self._process(block)
+            self.counters.seconds = time.monotonic() - began
+            if _crosses(before, self.counters.events, plan.checkpoint_every):
+                self.checkpoint()
+            report(self)
+            if self._intake.idle:
+                time.sleep(IDLE_S)
+        self.interrupted = True
+
     def checkpoint(self) -> None:
-        """Make everything so far durable: first the sinks, then the state that names their lengths."""
+        """Make everything so far durable: first the sinks, then the state that names their lengths.
+
+        Raises:
+            SinkError, CheckpointError: it could not be, however long it was tried.
+        """
         p = self.parts
         lengths = {"predictions": 0, "dead_letters": 0}
         for name, sink in self._sinks():
             p.crash_point("before_sink_flush")
-            lengths[name] = sink.flush()
+            lengths[name] = self._patiently(sink.flush)
             p.crash_point("after_sink_flush")
         self._checkpointed = self.counters.events
         if p.store is None:
             return
-        began = time.monotonic()
-        path = p.store.save(
-            self.counters.events,
-            {
-                "config": self.plan.fingerprint,
-                "engine": p.learner.engine,
-                "learner": p.learner.state_dict(),
-                "labels": p.queue.state_dict(),
-                "scores": p.scores.state_dict(),
-                "detector": p.detector.state_dict(),
-                "rate_control": p.rate_control.state_dict(),
-                "loop": {
-                    "counters": asdict(self.counters),
-                    "control": asdict(self.control),
-                    "offset": self._offset,
-                },
-                "source": p.source.state(self._offset),
-                "sinks": lengths,
+        store, state, began = p.store, self._state(lengths), time.monotonic()
+        path = self._patiently(lambda: store.save(self.counters.events, state))
+        p.source.commit(self._offset)
+        self.written = Written(self.written.number + 1, time.monotonic() - began, path.stat().st_size)
+
+    def _state(self, lengths: dict[str, int]) -> dict[str, Any]:
+        """Return everything that a checkpoint holds."""
+        p = self.parts
+        return {
+            "config": self.plan.fingerprint,
+            "engine": p.learner.engine,
+            "learner": p.learner.state_dict(),
+            "labels": p.queue.state_dict(),
+            "scores": p.scores.state_dict(),
+            "detector": p.detector.state_dict(),
+            "rate_control": p.rate_control.state_dict(),
+            "loop": {
+                "counters": asdict(self.counters),
+                "control": asdict(self.control),
+                "offset": self._offset,
             },
-        )
-        if p.telemetry is not None:
-            p.telemetry.checkpoint(seconds=time.monotonic() - began, size_bytes=path.stat().st_size)
+            "source": p.source.state(self._offset),
+            "sinks": lengths,
+        }
+
+    def _patiently(self, action: Callable[[], T]) -> T:
+        """Do what may fail for want of room or of a broker; try again, within the plan's patience, taking nothing in."""
+        began, pause = time.monotonic(), SHORTEST_PAUSE_S
+        while True:
+            try:
+                done = action()
+            except (SinkError, CheckpointError) as error:
+                if not _passing(error) or self._stop() or time.monotonic() - began >= self.plan.patience_s:
+                    raise
+                if not self.blocked:
+                    _log.warning("intake stopped, trying again for %.0f s: %s", self.plan.patience_s, error)
+                self.blocked = str(error)
+                time.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_S)
+            else:
+                if self.blocked:
+                    _log.warning("intake goes on after %.1f s", time.monotonic() - began)
+                self.blocked = ""
+                return done
 
     def _sinks(self) -> list[tuple[str, Sink[Any]]]:
         named = (("predictions", self.parts.predictions), ("dead_letters", self.parts.dead_letters))
         return [(name, sink) for name, sink in named if sink is not None]
 
-    def _room(self) -> int:
-        """Count the events up to the next point at which something is decided; 0 at the limit."""
+    def _left(self) -> float:
+        """Count the events up to the limit."""
+        return self.plan.limit - self.counters.events if self.plan.limit else math.inf
+
+    def _room(self, least: int) -> int:
+        """Count the events up to the next point at which something is decided, but at least `least`."""
         done, plan = self.counters.events, self.plan
         room = min(plan.chunk, *(every - done % every for every in (plan.control_every, plan.checkpoint_every)))
-        if plan.batch > 1:
+        if plan.batch > 1 and not self.parts.queue.immediate:
             # labels that come late are learned between micro-batches, so those are handled one by one
-            room = max(room, plan.batch) if self.parts.queue.immediate else plan.batch
-        return min(room, plan.limit - done) if plan.limit else room
+            return least
+        return max(least, int(min(room, self._left())))
 
     def _finish(self) -> None:
         """At the end of a finite stream: learn what is left of a micro-batch and the labels still on their way."""
-        rest = self._intake.rest(self._room())
+        least = self.plan.batch - self.counters.events % self.plan.batch
+        rest = self._intake.rest(int(min(least, self._left())))
         if rest is not None:
             self._process(rest)
         work = self.parts.queue.drain(self.parts.learner)
         if work is not None:
             self._run(work)
         for _, sink in self._sinks():
-            sink.flush()
+            self._patiently(sink.flush)
 
     def _process(self, chunk: Chunk) -> None:
         """Take one block of events through the last checks, features, network, scores, drift and control."""
         plan, p = self.plan, self.parts
         began = self.counters.events
-        number = began + np.arange(len(chunk.offsets))
+        number = began + np.arange(len(chunk))
         labels = {name: chunk.columns[name] for name in plan.targets if name in chunk.columns}
         features = {n: c for n, c in chunk.columns.items() if n not in plan.targets and n != plan.id_field}
         misfits = p.learner.targets.misfits(labels, len(number))
         unfit = [
-            DeadLetter(int(chunk.offsets[row]), "label", "unfit_label", why, chunk.raw[row])
+            DeadLetter(int(chunk.offsets[row]), "label", "unfit_label", why, chunk.records[row])
             for row, why in misfits.items()
         ]
         self._bury([*chunk.rejects, *unfit])
@@ -272,15 +336,13 @@ class Prequential:
             )
             part, rows = rows[: len(encoded.rows)], rows[len(encoded.rows) :]
             served = np.full((len(part), p.learner.head.width), np.nan)
-            raw = _Picked(chunk.raw, part)
-            block = Block(encoded.rows, encoded.truth, served, chunk.offsets[part], moment_s[part], raw)
+            records: Sequence[Record] = Picked(chunk.records, part)
+            block = Block(encoded.rows, encoded.truth, served, chunk.offsets[part], moment_s[part], records)
             self._run(p.queue.arrange(block, p.learner))
         self.counters.events += len(number)
         self._offset = chunk.stop
         if _crosses(began, self.counters.events, plan.control_every):
             self._decide()
-        if p.telemetry is not None:
-            p.telemetry.block(self)
 
     def _run(self, work: Work) -> None:
         """Run a block's operations; emit, score and remember what came of them."""
@@ -298,33 +360,33 @@ class Prequential:
         p.queue.keep(work, served, p.learner, results.refused)
         self._bury(
             [
-                DeadLetter(int(block.offset[row]), "learn", "not_finite", why, block.raw[row])
+                DeadLetter(int(block.offset[row]), "learn", "not_finite", why, block.records[row])
                 for row, why in sorted(results.refused.items())
             ]
         )
-        self._emit(select_rows(block, fresh & ~refused))
-        arrived = learned if p.queue.immediate else _learning(work)
-        scored = select_rows(block, arrived)
-        if len(scored[0]):
-            p.scores.update(outcome(scored[1], scored[2], p.learner.head))
+        self._emit(select(block, fresh & ~refused) if refused.any() or work.old else block)
+        scored = learned if p.queue.immediate else work.operations.covered(len(block), Kind.LEARN) & ~refused
+        if scored.any():
+            number = block.rows.number[scored]
+            p.scores.update(outcome(number, block.served[scored], block.truth[scored], p.learner.head))
         self.counters.learned += int(learned.sum())
         self.counters.unlabelled += int((np.isnan(block.truth).all(axis=1) & fresh & ~refused).sum())
         control.loss += results.loss[learned].tolist()
         control.number += block.rows.number[learned].tolist()
 
-    def _emit(self, rows: tuple[IntArray, FloatArray, FloatArray]) -> None:
-        offset, served, truth = rows
-        if self.parts.predictions is not None and len(offset):
-            self.parts.predictions.write(predictions(offset, served, truth, self.parts.learner))
+    def _emit(self, block: Block) -> None:
+        if self.parts.predictions is not None and len(block):
+            sink, served = self.parts.predictions, predictions(block, self.parts.learner)
+            self._patiently(lambda: sink.write(served))
 
     def _bury(self, letters: Sequence[DeadLetter]) -> None:
         """Keep records that could not be used, and count them by reason."""
         for letter in letters:
-            self.counters.dropped[letter.reason] = self.counters.dropped.get(letter.reason, 0) + 1
+            kind = f"{letter.stage}/{letter.reason}"
+            self.counters.dropped[kind] = self.counters.dropped.get(kind, 0) + 1
         if letters and self.parts.dead_letters is not None:
-            self.parts.dead_letters.write(sorted(letters, key=lambda letter: letter.offset))
-        if letters and self.parts.telemetry is not None:
-            self.parts.telemetry.dead_letters(letters)
+            sink, ordered = self.parts.dead_letters, sorted(letters, key=lambda letter: letter.offset)
+            self._patiently(lambda: sink.write(ordered))
 
     def _decide(self) -> None:
         """At a control boundary: ask the detector about the losses since the last one, then set the learning rate."""
@@ -346,38 +408,9 @@ class Prequential:
         control.loss, control.number = [], []
 
 
-def select_rows(block: Block, mask: np.ndarray[Any, np.dtype[np.bool_]]) -> tuple[IntArray, FloatArray, FloatArray]:
-    """Return offsets [K'], served [K', W] and truth [K', T] of the rows where the mask is True."""
-    return block.offset[mask], block.served[mask], block.truth[mask]
-
-
-class _Picked(Sequence[bytes]):
-    """Some records of a chunk, looked up only when asked for."""
-
-    def __init__(self, raw: Sequence[bytes], rows: IntArray) -> None:
-        self._raw, self._rows = raw, rows
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    @overload
-    def __getitem__(self, index: int) -> bytes: ...
-    @overload
-    def __getitem__(self, index: slice) -> "_Picked": ...
-    def __getitem__(self, index: int | slice) -> "bytes | _Picked":
-        if isinstance(index, slice):
-            return _Picked(self._raw, self._rows[index])
-        return self._raw[int(self._rows[index])]
-
-
-def _learning(work: Work) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Return a mask of the rows whose labels have arrived with this work."""
-    mask = np.zeros(len(work.block), dtype=bool)
-    operations = work.operations
-    for kind, start, stop in zip(operations.kind, operations.start, operations.stop, strict=True):
-        if kind == Kind.LEARN:
-            mask[start:stop] = True
-    return mask
+def _passing(error: SinkError | CheckpointError) -> bool:
+    """Tell whether trying again may help."""
+    return error.retryable if isinstance(error, SinkError) else error.reason == "no_space"
 
 
 def _crosses(before: int, after: int, every: int) -> bool:

@@ -57,7 +57,12 @@ def setting(default: Any, doc: str, *, low: float | None = None, high: float | N
 
 
 def read_settings(
-    kind: type[C], path: Path | None, *, overrides: Sequence[str] = (), environ: Mapping[str, str] | None = None
+    kind: type[C],
+    path: Path | None,
+    *,
+    overrides: Sequence[str] = (),
+    environ: Mapping[str, str] | None = None,
+    given: Mapping[str, Given] | None = None,
 ) -> C:
     """Read settings from everywhere.
 
@@ -66,21 +71,22 @@ def read_settings(
         path: TOML file; None = there is none.
         overrides: "section.key=value" each.
         environ: such as os.environ; None = not looked at.
+        given: dotted key -> value of a flag of its own; these win over everything.
 
     Raises:
         SettingsError: a key is unknown, or a value is not what its key expects.
     """
-    given: dict[str, Given] = {}
+    found: dict[str, Given] = {}
     if path is not None:
-        given |= _from_file(kind, path)
+        found |= _from_file(kind, path)
     if environ is not None:
-        given |= _from_environment(kind, environ)
+        found |= _from_environment(kind, environ)
     for text in overrides:
         key, sign, value = text.partition("=")
         if not sign:
             raise SettingsError(f"--set {text}: expected section.key=value, such as --set optimizer.rate=0.01")
-        given |= {key.strip(): Given(value.strip(), "--set", text=True)}
-    return make(kind, given)
+        found |= {key.strip(): Given(value.strip(), "--set", text=True)}
+    return make(kind, {**found, **(given or {})})
 
 
 def make(kind: type[C], given: Mapping[str, Given]) -> C:

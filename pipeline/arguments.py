@@ -1,0 +1,216 @@
+"""The command line: what can be typed, and how flags become settings.
+
+In: words. Out: a namespace for `pipeline.commands`. Every flag that sets something is short for a key of the
+configuration; `--set section.key=value` reaches the rest.
+"""
+
+import argparse
+import re
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from pipeline.settings import Given, SettingsError
+from pipeline.versions import program
+
+EXIT_CODES = """\
+exit codes:
+  0  done (for `run`: also after SIGTERM, when everything has been written)
+  1  the stream or an output failed on the way; what was done until then is in the checkpoint
+  2  a setting, argument or file is wrong; nothing was started
+  3  a comparison failed (--fail-if)
+  130, 143  stopped by Ctrl-C, by SIGTERM; the event in hand was finished, checkpoint and report were written
+"""
+
+DESCRIPTION = """\
+Learn a neural network from a stream while serving predictions from it: each event is predicted before its label is
+learned.
+
+  streamnn replay weather.csv --target rain          learn a recorded stream, print how good the predictions were
+  streamnn replay river:Phishing --plot curve.png    the same for a stream that comes with river
+  streamnn run config.toml                           run for months: resume, checkpoints, /metrics
+  streamnn inspect checkpoints/                      look into a checkpoint
+  streamnn config                                    every setting with its meaning and default
+"""
+
+REPLAY = """\
+Replay a recorded stream: predict every event, score the prediction, learn the label, watch for drift. At the end the
+scores are printed beside those of simple baselines, which any model should beat.
+
+STREAM is a file (.csv, .jsonl, .parquet, .libsvm, each also .gz), river:NAME (a stream that comes with river, such as
+river:Phishing) or synth:NAME (one of river's generators, such as synth:Agrawal; endless, so give --limit).
+"""
+
+RUN = """\
+Run for a long time: read the stream that CONFIG.toml names, write predictions, take checkpoints, serve /metrics, /livez
+and /readyz. After a crash or a restart it goes on from its newest checkpoint. SIGTERM finishes the event in hand,
+writes everything and exits with 0.
+
+Every key can be overridden: --set optimizer.rate=0.01, or in the environment STREAMNN_OPTIMIZER__RATE=0.01.
+"""
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|m|h|d)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    top = argparse.ArgumentParser(
+        prog="streamnn",
+        description=DESCRIPTION,
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"streamnn {program()}")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _replay(commands)
+    _run(commands)
+    _inspect(commands)
+    _config(commands)
+    return top
+
+
+def flags(space: argparse.Namespace) -> dict[str, Given]:
+    """Return the settings that the flags of `replay` stand for.
+
+    Raises:
+        SettingsError: a flag's value cannot be understood.
+    """
+    found: dict[str, Given] = {}
+
+    def put(key: str, flag: str, value: Any) -> None:
+        if value is not None and value is not False:
+            found[key] = Given(value, flag)
+
+    put("stream.source", "STREAM", space.stream)
+    put("stream.targets", "--target", _names(space.target))
+    put("stream.targets_last", "--targets-last", space.targets_last)
+    put("stream.task", "--task", space.task)
+    put("stream.id", "--id", space.id)
+    put("stream.moment", "--moment", space.moment)
+    put("stream.ignore", "--ignore", _names(space.ignore))
+    put("stream.limit", "--limit", space.limit)
+    put("seed", "--seed", space.seed)
+    put("output.predictions", "--predictions", space.predictions)
+    put("output.dead_letters", "--dead-letters", space.dead_letters)
+    put("output.report", "--report", space.report)
+    put("output.plot", "--plot", space.plot)
+    put("checkpoint.folder", "--checkpoint", space.checkpoint)
+    put("checkpoint.resume", "--resume", space.resume)
+    for name in _names(space.categorical) or []:
+        put(f"stream.kinds.{name}", "--categorical", "category")
+    if space.mode is not None:
+        found["mode.batch"] = Given(_batch(space.mode), "--mode")
+    if space.label_delay is not None:
+        found |= _delay(space.label_delay)
+    return found
+
+
+def _replay(commands: Any) -> None:
+    p = commands.add_parser(
+        "replay",
+        help="learn a recorded stream and tell how good the predictions were",
+        description=REPLAY,
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("stream", metavar="STREAM", help="file, river:NAME or synth:NAME")
+    g = p.add_argument_group("what is predicted")
+    g.add_argument("--target", metavar="COL[,COL...]", help="column(s) to predict")
+    g.add_argument("--targets-last", metavar="N", type=int, help="the last N columns are the targets")
+    g.add_argument(
+        "--task", metavar="TASK",
+        help="auto, binary, multiclass, multilabel, multioutput, regression, multitarget or mixed (default auto, which"
+        " asks where it would have to guess)",
+    )  # fmt: skip
+    g.add_argument("--categorical", metavar="COL[,COL...]", help="columns whose numbers are names, not quantities")
+    g.add_argument("--ignore", metavar="COL[,COL...]", help="columns left out")
+    g.add_argument("--id", metavar="COL", help="column that identifies an event; not an input")
+    g.add_argument("--moment", metavar="COL", help="column that holds the event time")
+    g = p.add_argument_group("how it is learned")
+    g.add_argument("--config", metavar="FILE", type=Path, help="settings, TOML; flags win over it")
+    g.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", default=[], help="one setting, such as network.units=[64,64]"
+    )
+    g.add_argument("--mode", metavar="MODE", help="sample (default) or batch:B, micro-batches of B events")
+    g.add_argument(
+        "--label-delay", metavar="N|TIME", help="labels arrive N events later, or (30s, 5min, 2h, 1d) later; needs --moment"
+    )
+    g.add_argument("--limit", metavar="N", type=int, help="stop after N events")
+    g.add_argument("--seed", metavar="N", type=int, help="start weights and everything random (default 0)")
+    g = p.add_argument_group("what is written")
+    g.add_argument("--report", metavar="FILE.json", help="all figures of the run")
+    g.add_argument("--predictions", metavar="FILE", help="every prediction, .jsonl or .csv")
+    g.add_argument("--dead-letters", metavar="FILE", help="records that could not be used, with the reason, .jsonl")
+    g.add_argument("--plot", metavar="FILE.png", help="the metric over the stream, drifts, learning rate")
+    g.add_argument("--checkpoint", metavar="DIR", help="take checkpoints there")
+    g.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
+    g.add_argument("--quiet", action="store_true", help="print errors only")
+    g = p.add_argument_group("replay test: does a change make the model worse?")
+    g.add_argument("--compare", metavar="REPORT", type=Path, help="an earlier report of the same stream")
+    g.add_argument(
+        "--fail-if", metavar="CONDITION", action="append", default=[],
+        help='exit with 3 if the change of a metric satisfies it, such as "accuracy < -0.005" or "mae > 2%%"',
+    )  # fmt: skip
+
+
+def _run(commands: Any) -> None:
+    p = commands.add_parser(
+        "run",
+        help="run for a long time: resume, checkpoints, metrics",
+        description=RUN,
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("config", metavar="CONFIG.toml", type=Path, help="settings; `streamnn config` lists them")
+    p.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="override one setting")
+    p.add_argument("--quiet", action="store_true", help="print errors only")
+
+
+def _inspect(commands: Any) -> None:
+    p = commands.add_parser(
+        "inspect",
+        help="look into a checkpoint",
+        description="Print what a checkpoint holds: versions, counters, every tensor with its range.",
+    )
+    p.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="a file, or a folder (its newest one)")
+    p.add_argument("--json", action="store_true", help="as JSON")
+
+
+def _config(commands: Any) -> None:
+    p = commands.add_parser(
+        "config",
+        help="list every setting, or check a file",
+        description=textwrap.fill(
+            "Without FILE, print every setting with its meaning and default, as a TOML file to start from. With FILE,"
+            " check it and print the settings in force.",
+            width=100,
+        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("file", metavar="FILE", type=Path, nargs="?", help="settings, TOML")
+    p.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="override one setting")
+
+
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _batch(text: str) -> int:
+    if text == "sample":
+        return 1
+    kind, _, size = text.partition(":")
+    if kind == "batch" and size.isdecimal() and int(size) >= 1:
+        return int(size)
+    raise SettingsError(f"--mode is {text!r}, expected sample, or batch:B with B events, such as batch:32")
+
+
+def _delay(text: str) -> dict[str, Given]:
+    if text.isdecimal():
+        return {"labels.delay_events": Given(int(text), "--label-delay")}
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
+        raise SettingsError(
+            f"--label-delay is {text!r}, expected a number of events, or a time such as 30s, 5min, 2h or 1d"
+        )
+    return {"labels.delay_s": Given(float(match[1]) * _SECONDS[match[2]], "--label-delay")}

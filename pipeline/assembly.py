@@ -1,0 +1,228 @@
+"""From a configuration to the parts that run: everything is made here, and nothing is read but the head of the stream.
+
+In: `Config`. Out: `Assembled`: a loop ready to be opened, and what a report or display wants to know about it.
+"""
+
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from streamnn.lr_control import make_control
+
+from connectors import (
+    DeadLetter,
+    Predictions,
+    Sink,
+    StreamSpec,
+    look,
+    open_dead_letters,
+    open_predictions,
+    open_source,
+)
+from pipeline import faults
+from pipeline.checkpoint import Checkpoint, CheckpointStore
+from pipeline.config import Config
+from pipeline.labels import LabelQueue
+from pipeline.prequential import Parts, Plan, Prequential
+from pipeline.scores import Scores, Target
+from pipeline.settings import SettingsError, plain
+from pipeline.tasks import Resolved, resolve
+from streamnn.drift import make_detector
+from streamnn.features.standardizer import Standardizer
+from streamnn.learner import Learner, LearnerSpec
+from streamnn.networks import MLPSpec
+from streamnn.optimizers import OPTIMIZERS, Adam, Optimizer
+
+T = TypeVar("T")
+
+# what shapes the model; everything else (paths, ports, limits, chunk sizes) may change between two runs of one model
+SHAPING = ("seed", "mode", "labels", "features", "network", "optimizer", "drift", "rate", "scores")
+NOT_SHAPING = {"mode": ("chunk",), "labels": ("max_pending",)}
+
+
+@dataclass(frozen=True, slots=True)
+class Assembled:
+    """A loop with what it was made from. `checkpoint` is what it goes on from, None = from the beginning."""
+
+    config: Config
+    resolved: Resolved
+    loop: Prequential
+    store: CheckpointStore | None
+    checkpoint: Checkpoint | None
+
+    def close(self) -> None:
+        """Give up everything that is held open."""
+        parts = self.loop.parts
+        parts.source.close()
+        for sink in (parts.predictions, parts.dead_letters):
+            if sink is not None:
+                sink.close()
+        if self.store is not None:
+            self.store.close()
+
+
+def assemble(config: Config) -> Assembled:
+    """Make the parts of a run.
+
+    Raises:
+        SettingsError: a setting is out of range or contradicts another; the message names it.
+        ConnectorError: the source or a sink cannot be opened.
+        CheckpointError: the checkpoint folder cannot be used.
+    """
+    if not config.stream.source:
+        raise SettingsError("stream.source: what is to be read? Give a path, river:NAME or synth:NAME")
+    if config.labels.delay_s and not config.stream.moment:
+        raise SettingsError("labels.delay_s needs stream.moment, the field that holds the event time (--moment FIELD)")
+    if config.checkpoint.resume and not config.checkpoint.folder:
+        raise SettingsError("checkpoint.resume needs checkpoint.folder (--checkpoint DIR)")
+    spec = StreamSpec(
+        source=config.stream.source,
+        delimiter=config.stream.delimiter,
+        follow=config.stream.follow,
+        max_record_bytes=config.stream.max_record_bytes,
+        seed=config.seed,
+    )
+    resolved = resolve(config.stream, look(spec))
+    crash_point = faults.from_environment(os.environ)
+    store, checkpoint = _store(config, crash_point)
+    learner = Learner(learner_spec(config, resolved))
+    for target, classes in resolved.classes.items():
+        learner.targets.declare(target, classes)
+    predictions: Sink[Predictions] | None = None
+    if config.output.predictions:
+        predictions = open_predictions(Path(config.output.predictions))
+    dead_letters: Sink[Sequence[DeadLetter]] | None = None
+    if config.output.dead_letters:
+        dead_letters = open_dead_letters(Path(config.output.dead_letters))
+    parts = Parts(
+        source=open_source(spec, resolved.schema),
+        learner=learner,
+        queue=LabelQueue(
+            delay_events=config.labels.delay_events,
+            delay_s=config.labels.delay_s,
+            batch=config.mode.batch,
+            capacity=config.labels.max_pending,
+        ),
+        scores=Scores(
+            [Target(t.name, t.kind) for t in resolved.targets],
+            window=config.scores.window,
+            fading=config.scores.fading,
+        ),
+        detector=_checked("drift.options", lambda: make_detector(config.drift.detector, config.drift.options, seed=config.seed)),
+        rate_control=_checked(
+            "rate.options", lambda: make_control(config.rate.control, config.optimizer.rate, config.rate.options)
+        ),
+        crash_point=crash_point,
+        predictions=predictions,
+        dead_letters=dead_letters,
+        store=store,
+    )
+    plan = Plan(
+        targets=tuple(t.name for t in resolved.targets),
+        id_field=config.stream.id,
+        moment_field=config.stream.moment,
+        feature_fields=resolved.feature_fields,
+        batch=config.mode.batch,
+        chunk=config.mode.chunk,
+        control_every=config.rate.every,
+        checkpoint_every=config.checkpoint.every_events,
+        limit=config.stream.limit,
+        patience_s=config.output.patience_s,
+        fingerprint=fingerprint(config, resolved),
+    )
+    return Assembled(config, resolved, Prequential(plan, parts), store, checkpoint)
+
+
+def learner_spec(config: Config, resolved: Resolved) -> LearnerSpec:
+    """Return what the learner is made from.
+
+    Raises:
+        SettingsError: a setting is outside its range.
+    """
+    n, f = config.network, config.features
+    return _checked(
+        "configuration",
+        lambda: LearnerSpec(
+            targets=resolved.targets,
+            network=MLPSpec(
+                units=n.units, activation=n.activation, normalizer=n.normalizer, dropout=n.dropout, skip=n.skip
+            ),
+            optimizer=optimizer(config),
+            standardizer=Standardizer(clip=f.clip, outlier=f.outlier, horizon=f.horizon),
+            class_prior=n.class_prior,
+            regression_loss=n.regression_loss,
+            feature_capacity=f.capacity,
+            class_capacity=n.class_capacity,
+            max_categories=f.max_categories,
+            hash_buckets=f.hash_buckets,
+            accumulate=n.accumulate,
+            dtype=n.dtype,
+            seed=config.seed,
+            engine=n.engine,
+        ),
+    )
+
+
+def optimizer(config: Config) -> Optimizer:
+    """Return the optimizer that the settings name.
+
+    Raises:
+        SettingsError: it has no such option, or the option is outside its range.
+    """
+    name, options = config.optimizer.name, dict(config.optimizer.options)
+    # without momentum, Adam follows drift much better than with the usual constants
+    start = Adam(beta1=0.0, beta2=0.99) if name == "adam" else OPTIMIZERS[name]()
+    known = {f.name: f for f in dataclasses.fields(start)}
+    for option, value in options.items():
+        if option not in known:
+            raise SettingsError(
+                f"optimizer.options.{option}: {name} has no such option; it has {', '.join(known) or 'none'}"
+            )
+        if isinstance(getattr(start, option), bool):
+            options[option] = bool(value)
+    return _checked("optimizer.options", lambda: dataclasses.replace(start, **options))
+
+
+def fingerprint(config: Config, resolved: Resolved) -> dict[str, Any]:
+    """Return the settings that shape the model: a checkpoint fits only the same ones."""
+    settings = plain(config)
+    shaping = {name: settings[name] for name in SHAPING}
+    for section, keys in NOT_SHAPING.items():
+        shaping[section] = {k: v for k, v in shaping[section].items() if k not in keys}
+    schema = resolved.schema
+    shaping["stream"] = {
+        "task": resolved.task,
+        "targets": [f"{t.kind} {t.name}" for t in resolved.targets],
+        "kinds": dict(schema.kinds),
+        "id": schema.id,
+        "moment": schema.moment,
+        "ignore": list(schema.ignore),
+        "extra": schema.extra,
+        "features": list(resolved.feature_fields),
+    }
+    return shaping
+
+
+def _store(config: Config, crash_point: faults.CrashPoint) -> tuple[CheckpointStore | None, Checkpoint | None]:
+    if not config.checkpoint.folder:
+        return None, None
+    store = CheckpointStore(Path(config.checkpoint.folder), keep=config.checkpoint.keep, crash_point=crash_point)
+    store.claim()
+    checkpoint = store.latest() if config.checkpoint.resume else None
+    if not config.checkpoint.resume and store.paths():
+        raise SettingsError(
+            f"checkpoint.folder: {config.checkpoint.folder} holds checkpoints already. Add --resume to go on from the"
+            " newest, or choose another folder."
+        )
+    return store, checkpoint
+
+
+def _checked(what: str, make: Callable[[], T]) -> T:
+    """Run a constructor; what it refuses becomes a message about the configuration."""
+    try:
+        return make()
+    except (ValueError, TypeError) as error:
+        raise SettingsError(f"{what}: {error}") from error

@@ -1,0 +1,199 @@
+"""What each command does: settings in, an exit code out.
+
+In: the parsed command line. Out: files, text on stdout, and one of the exit codes in `pipeline.arguments`.
+"""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Any, TextIO
+
+from connectors import ConnectorError
+from pipeline import compare, plot, report
+from pipeline.arguments import flags
+from pipeline.assembly import Assembled, assemble
+from pipeline.checkpoint import CheckpointError, read
+from pipeline.config import Config
+from pipeline.display import Display
+from pipeline.inspection import describe as describe_checkpoint
+from pipeline.inspection import describe_json
+from pipeline.prequential import Prequential
+from pipeline.server import Health, Server, ServerError
+from pipeline.settings import SettingsError, describe, plain, read_settings
+from pipeline.telemetry import Telemetry
+
+DONE, FAILED, WRONG, WORSE = 0, 1, 2, 3
+
+USER_ERRORS = (SettingsError, ConnectorError, CheckpointError, report.ReportError, ServerError)
+
+
+def replay(space: argparse.Namespace) -> int:
+    """Replay a recorded stream."""
+    conditions = [compare.parse(text) for text in space.fail_if]
+    if conditions and space.compare is None:
+        raise SettingsError("--fail-if needs --compare REPORT, the earlier report")
+    old = report.read(space.compare) if space.compare is not None else None
+    config = read_settings(Config, space.config, overrides=space.set, environ=os.environ, given=flags(space))
+    out = open(os.devnull, "w") if space.quiet else sys.stdout  # noqa: PTH123, SIM115 (closed at exit)
+    run = assemble(config)
+    code, figures = _drive(run, quiet=space.quiet, telemetry=None)
+    print("\n".join(report.lines(figures)), file=out)
+    if code == DONE and old is not None:
+        found = compare.compare(old, figures, conditions)
+        print(f"\ncompared with {space.compare}:", *found.lines, sep="\n", file=out)
+        for line in found.failed:
+            print(f"streamnn: comparison failed: {line}", file=sys.stderr)
+        return WORSE if found.failed else DONE
+    return code
+
+
+def run(space: argparse.Namespace) -> int:
+    """Run for a long time."""
+    config = read_settings(Config, space.config, overrides=space.set, environ=os.environ)
+    if config.checkpoint.folder:
+        config = replace(config, checkpoint=replace(config.checkpoint, resume=True))
+    made = assemble(config)
+    telemetry = Telemetry() if config.telemetry.enabled else None
+    code, figures = _drive(made, quiet=space.quiet, telemetry=telemetry)
+    if not space.quiet:
+        print("\n".join(report.lines(figures)))
+    return DONE if code == 128 + signal.SIGTERM else code
+
+
+def inspect(space: argparse.Namespace) -> int:
+    """Print what is in a checkpoint."""
+    checkpoint = read(space.checkpoint)
+    if space.json:
+        print(json.dumps(describe_json(checkpoint), indent=1))
+    else:
+        print("\n".join(describe_checkpoint(checkpoint)))
+    return DONE
+
+
+def config(space: argparse.Namespace) -> int:
+    """Print every setting, or those of a file."""
+    if space.file is None and not space.set:
+        print("\n".join(_template()))
+        return DONE
+    found = read_settings(Config, space.file, overrides=space.set, environ=os.environ)
+    print("\n".join(_toml(plain(found))))
+    return DONE
+
+
+COMMANDS = {"replay": replay, "run": run, "inspect": inspect, "config": config}
+
+
+def _drive(run: Assembled, *, quiet: bool, telemetry: Telemetry | None) -> tuple[int, dict[str, Any]]:
+    """Run a loop to its end with everything around it; returns the exit code and the report."""
+    config, loop = run.config, run.loop
+    with ExitStack() as stack:
+        stack.callback(run.close)
+        health = Health()
+        if telemetry is not None:
+            server = Server(telemetry.registry, health, host=config.telemetry.host, port=config.telemetry.port)
+            stack.callback(server.close)
+            _say(f"metrics at {server.url}/metrics", quiet)
+        try:
+            loop.open(run.checkpoint)
+        except ValueError as error:  # a checkpoint of another model
+            raise SettingsError(f"{config.checkpoint.folder}: {error}") from error
+        if run.checkpoint is not None:
+            _say(f"going on from the checkpoint at event {run.checkpoint.number:,}", quiet)
+            if telemetry is not None:
+                telemetry.resumed(loop)
+        health.ready = True
+        metric = report.headline(run.resolved.task)
+        with (
+            _signals() as got,
+            Display(metric, limit=config.stream.limit, stream=sys.stderr, quiet=quiet) as display,
+        ):
+
+            def told(loop: Prequential) -> None:
+                health.beat()
+                if telemetry is not None:
+                    telemetry.block(loop)
+                display.show(loop)
+
+            def stop() -> bool:
+                health.draining = bool(got)
+                return bool(got)
+
+            loop.run(stop=stop, report=told)
+        if telemetry is not None:
+            telemetry.gauges(loop)
+        figures = report.report(run)
+        if config.output.report:
+            report.write(Path(config.output.report), figures)
+        if config.output.plot:
+            plot.plot(Path(config.output.plot), figures)
+    if loop.failure is not None:
+        print(f"streamnn: {loop.failure}", file=sys.stderr)
+        return FAILED, figures
+    return (128 + got[0] if got else DONE), figures
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM instead of dying; the second one of a kind kills as usual."""
+    got: list[int] = []
+    before = {}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        got.append(number)
+        signal.signal(number, before[number])
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before[number] = signal.signal(number, note)
+    try:
+        yield got
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _say(text: str, quiet: bool) -> None:
+    if not quiet:
+        print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+def _template() -> list[str]:
+    """Write every setting as TOML: meaning and expectation as comments, the default as the value."""
+    lines = ["# Every setting of streamnn with its default. Keep what you change, delete the rest."]
+    section = ""
+    for d in describe(Config):
+        table, _, name = d.key.rpartition(".")
+        if table != section:
+            section = table
+            lines += ["", f"[{table}]"]
+        lines += [f"# {d.doc} ({d.expects})", f"{name} = {_value(d.default)}"]
+    return lines
+
+
+def _toml(settings: Mapping[str, Any]) -> list[str]:
+    lines = [f"{name} = {_value(value)}" for name, value in settings.items() if not isinstance(value, dict)]
+    for name, table in settings.items():
+        if isinstance(table, dict):
+            lines += ["", f"[{name}]", *(f"{key} = {_value(value)}" for key, value in table.items())]
+    return lines
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(k)} = {_value(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_value, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def complain(error: Exception, stream: TextIO) -> int:
+    """Tell the user what went wrong in one message."""
+    print(f"streamnn: {error}", file=stream)
+    return WRONG

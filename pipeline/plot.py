@@ -1,0 +1,65 @@
+"""The curves of a run as a picture: the metric over the stream, drift marks, and the learning rate.
+
+In: a report. Out: a PNG file.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from pipeline.report import ReportError
+
+MOST_MARKS = 200  # drift marks drawn; more would be a grey wall
+OVERALL, LATELY, MARK = "#1f4e79", "#e07b00", "#b0b0b0"
+STYLES = ("--", ":", "-.")
+
+
+def plot(path: Path, figures: Mapping[str, Any]) -> None:
+    """Draw a report.
+
+    Raises:
+        ReportError: the file cannot be written.
+    """
+    figure = draw(figures)
+    try:
+        figure.savefig(path, dpi=120, format="png")
+    except OSError as error:
+        raise ReportError(f"{path}: cannot write the plot: {error.strerror}. Choose another path.") from error
+
+
+def draw(figures: Mapping[str, Any]) -> Figure:
+    """Return the figure: one panel for each sampled metric, and one for the learning rate."""
+    curves = figures["curves"]
+    figure = Figure(figsize=(10, 2.6 + 2.6 * len(curves)), layout="constrained")
+    axes = figure.subplots(len(curves) + 1, 1, sharex=True, squeeze=False, height_ratios=[3] * len(curves) + [1.4])[:, 0]
+    window = figures["config"]["scores"]["window"]
+    for ax, (metric, points) in zip(axes, curves.items(), strict=False):
+        number = [p[0] for p in points]
+        ax.plot(number, [p[2] for p in points], color=LATELY, linewidth=1, label=f"last {window:,} events")
+        ax.plot(number, [p[1] for p in points], color=OVERALL, linewidth=2, label="whole stream")
+        for style, (name, metrics) in zip(STYLES, figures["baselines"].items(), strict=False):
+            if metrics.get(metric) is not None:
+                ax.axhline(metrics[metric], color="black", linewidth=0.8, linestyle=style, label=f"{name} (whole stream)")
+        _mark(ax, figures["drifts_acted"])
+        ax.set_ylabel(metric)
+        ax.margins(x=0)
+        ax.legend(loc="best", fontsize=8, framealpha=0.9)
+        ax.grid(alpha=0.25)
+    last = axes[-1]
+    steps = [*figures["learning_rate"], [max(figures["events"], 1), figures["learning_rate"][-1][1]]]
+    last.step([s[0] for s in steps], [s[1] for s in steps], where="post", color=OVERALL)
+    _mark(last, figures["drifts_acted"])
+    last.set_ylabel("learning rate")
+    last.set_xlabel("event number" + (" (grey: drift)" if figures["drifts_acted"] else ""))
+    last.set_ylim(bottom=0)
+    last.grid(alpha=0.25)
+    source = figures["config"]["stream"]["source"].rpartition("/")[2]
+    figure.suptitle(f"{source}: {figures['task']}, {figures['events']:,} events", fontsize=11)
+    return figure
+
+
+def _mark(ax: Any, drifts: list[int]) -> None:
+    for number in drifts[:MOST_MARKS]:
+        ax.axvline(number, color=MARK, linewidth=0.7, zorder=0)

@@ -1,0 +1,117 @@
+"""`/metrics`, `/livez` and `/readyz` over HTTP, from a thread of its own.
+
+In: the registry, and what the loop says of its state. Out: pages for Prometheus and for whoever restarts dead processes.
+Binds 127.0.0.1 unless told otherwise: metrics tell about a business.
+"""
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+
+STALE_S = 60.0  # a loop that has not finished a block for so long is not alive
+
+
+class ServerError(OSError):
+    """The address cannot be listened on."""
+
+
+class Health:
+    """What the pages say: fed by the loop's thread, read by the server's.
+
+    Args:
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._beat_s = clock()
+        self.ready = False
+        self.draining = False
+
+    def beat(self) -> None:
+        """Say that the loop is alive."""
+        self._beat_s = self._clock()
+
+    def alive(self) -> tuple[bool, dict[str, Any]]:
+        """Tell whether the loop has moved lately, and how long ago."""
+        age = self._clock() - self._beat_s
+        return age < STALE_S, {"seconds_since_last_block": round(age, 3), "limit_seconds": STALE_S}
+
+    def serving(self) -> tuple[bool, dict[str, Any]]:
+        """Tell whether events are taken in."""
+        alive, told = self.alive()
+        return self.ready and alive and not self.draining, told | {"opened": self.ready, "draining": self.draining}
+
+
+class Server:
+    """Serves the pages until it is closed.
+
+    Args:
+        registry: what `/metrics` shows.
+        health: what `/livez` and `/readyz` ask.
+        host: address to listen on.
+        port: 0 = any free one; `port` tells which.
+
+    Raises:
+        ServerError: the address is in use or not ours.
+    """
+
+    def __init__(self, registry: CollectorRegistry, health: Health, *, host: str, port: int) -> None:
+        handler = type("Handler", (_Handler,), {"registry": registry, "health": health})
+        try:
+            self._http = ThreadingHTTPServer((host, port), handler)
+        except OSError as error:
+            raise ServerError(
+                f"telemetry.host {host}, telemetry.port {port}: cannot listen there: {error.strerror or error}. Choose"
+                " another port (0 = any free one) or set telemetry.enabled = false."
+            ) from error
+        self._http.daemon_threads = True
+        self.host, self.port = host, int(self._http.server_address[1])
+        self._thread = threading.Thread(target=self._http.serve_forever, name="telemetry", daemon=True)
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        """Where the pages are."""
+        return f"http://{self.host}:{self.port}"
+
+    def close(self) -> None:
+        """Stop serving."""
+        self._http.shutdown()
+        self._http.server_close()
+        self._thread.join()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    registry: CollectorRegistry
+    health: Health
+    timeout = 10  # a client that hangs gives its thread up
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        if path == "/metrics":
+            encode, kind = choose_encoder(self.headers.get("Accept", ""))
+            self._answer(200, kind, encode(self.registry))
+        elif path in ("/livez", "/readyz"):
+            good, told = self.health.alive() if path == "/livez" else self.health.serving()
+            body = json.dumps({"status": "ok" if good else "unavailable", **told}).encode()
+            self._answer(200 if good else 503, "application/json", body)
+        else:
+            pages = b"streamnn: /metrics /livez /readyz\n"
+            self._answer(200 if path == "/" else 404, "text/plain; charset=utf-8", pages)
+
+    def _answer(self, status: int, kind: str, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Keep quiet: a page asked for every few seconds is not news."""

@@ -1,0 +1,132 @@
+"""What the loop tells Prometheus. Counters follow every block; gauges of scores are renewed at most once a second.
+
+In: the loop after each block. Out: metrics in a registry of their own, which
+`pipeline.server` exposes. Names carry their unit; labels have few values.
+"""
+
+import math
+import time
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from pipeline.prequential import Prequential
+from pipeline.versions import versions
+
+GAUGES_EVERY_S = 1.0
+SECONDS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+
+
+class Telemetry:
+    """The metrics of one run.
+
+    Args:
+        registry: where they are registered; one of its own by default, so that several runs in a process never clash.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self, registry: CollectorRegistry | None = None, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.registry = CollectorRegistry() if registry is None else registry
+        self._clock, self._gauged, self._last = clock, -math.inf, clock()
+        self._seen = {"events": 0, "learned": 0, "unlabelled": 0, "drifts": 0, "expired": 0, "compilations": 0}
+        self._dropped: dict[str, int] = {}
+        self._written = 0
+        r = self.registry
+        ProcessCollector(registry=r)
+        PlatformCollector(registry=r)
+        Info("streamnn_build", "Versions of this program and its libraries", registry=r).info(versions())
+        self._counters = {
+            "events": Counter("streamnn_events", "Events predicted", registry=r),
+            "learned": Counter("streamnn_events_learned", "Events whose label was learned", registry=r),
+            "unlabelled": Counter("streamnn_events_unlabelled", "Events that came without a label", registry=r),
+            "drifts": Counter("streamnn_drifts_detected", "Drifts that the detector flagged", registry=r),
+            "expired": Counter("streamnn_labels_expired", "Labels given up because too many were awaited", registry=r),
+            "compilations": Counter("streamnn_compilations", "Times the step was compiled", registry=r),
+        }
+        self._dead = Counter("streamnn_dead_letters", "Records that could not be used", ["stage", "reason"], registry=r)
+        self._metric = Gauge(
+            "streamnn_prequential_metric", "Score of the predictions served", ["metric", "span"], registry=r
+        )
+        self._baseline = Gauge(
+            "streamnn_baseline_metric", "Score of a baseline over the whole stream", ["metric", "baseline"], registry=r
+        )
+        self._loss = Gauge("streamnn_loss", "Mean loss before learning, since the last decision", registry=r)
+        self._rate = Gauge("streamnn_learning_rate", "Learning rate in force", registry=r)
+        self._pending = Gauge("streamnn_labels_pending", "Events whose label is awaited", registry=r)
+        self._parameters = Gauge("streamnn_model_parameters", "Weights of the network", registry=r)
+        self._features = Gauge("streamnn_features", "Inputs in use", registry=r)
+        self._position = Gauge("streamnn_position_records", "Records read", registry=r)
+        self._block = Histogram(
+            "streamnn_block_duration_seconds", "From one block of events to the next", buckets=SECONDS, registry=r
+        )
+        self._checkpoint_s = Histogram(
+            "streamnn_checkpoint_duration_seconds", "Writing a checkpoint", buckets=SECONDS, registry=r
+        )
+        self._checkpoint_size = Gauge("streamnn_checkpoint_size_bytes", "Size of the newest checkpoint", registry=r)
+        self._checkpoint_at = Gauge(
+            "streamnn_last_checkpoint_timestamp_seconds", "When the newest checkpoint was written", registry=r
+        )
+
+    def block(self, loop: Prequential) -> None:
+        """Take note of a finished block."""
+        now = self._clock()
+        self._block.observe(max(now - self._last, 0.0))
+        self._last = now
+        counters, learner = loop.counters, loop.parts.learner
+        self._raise("events", counters.events)
+        self._raise("learned", counters.learned)
+        self._raise("unlabelled", counters.unlabelled)
+        self._raise("drifts", counters.drifts)
+        self._raise("expired", loop.parts.queue.expired)
+        self._raise("compilations", learner.compilations)
+        for kind, total in counters.dropped.items():
+            stage, _, reason = kind.partition("/")
+            more = total - self._dropped.get(kind, 0)
+            if more > 0:
+                self._dead.labels(stage, reason).inc(more)
+                self._dropped[kind] = total
+        if loop.written.number > self._written:
+            self._written = loop.written.number
+            self._checkpoint_s.observe(loop.written.seconds)
+            self._checkpoint_size.set(loop.written.size_bytes)
+            self._checkpoint_at.set_to_current_time()
+        if now - self._gauged >= GAUGES_EVERY_S:
+            self._gauged = now
+            self.gauges(loop)
+
+    def gauges(self, loop: Prequential) -> None:
+        """Renew every gauge."""
+        self._loss.set(loop.loss)
+        self._rate.set(loop.control.rate)
+        self._pending.set(len(loop.parts.queue))
+        self._parameters.set(loop.parts.learner.parameters)
+        self._features.set(loop.parts.learner.features.active)
+        self._position.set(loop.offset)
+        scores = loop.parts.scores
+        for span, found in (("overall", scores.metrics()), ("window", scores.window()), ("fading", scores.fading())):
+            for name, value in found.items():
+                self._metric.labels(name, span).set(value)
+        for baseline, found in scores.baselines().items():
+            for name, value in found.items():
+                self._baseline.labels(name, baseline).set(value)
+
+    def resumed(self, loop: Prequential) -> None:
+        """Start counting from where a checkpoint stands: a counter tells of this process alone."""
+        self._seen |= {
+            "events": loop.counters.events,
+            "learned": loop.counters.learned,
+            "unlabelled": loop.counters.unlabelled,
+            "drifts": loop.counters.drifts,
+            "expired": loop.parts.queue.expired,
+        }
+        self._dropped = dict(loop.counters.dropped)
+
+    def _raise(self, name: str, total: int) -> None:
+        more = total - self._seen[name]
+        if more > 0:
+            self._counters[name].inc(more)
+            self._seen[name] = total
