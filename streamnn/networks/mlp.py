@@ -83,7 +83,7 @@ class MLP(nn.Module):
         width = inputs
         for i, units in enumerate(spec.units):
             self.linears.append(_linear(width, units, generator, dtype))
-            self.norms.append(make_normalizer(spec.normalizer, units).to(dtype))
+            self.norms.append(make_normalizer(spec.normalizer, units))
             self.drops.append(Dropout(spec.dropout, seed=seed, stream=i))
             width = units
         self.output = _linear(width, outputs, None, dtype)
