@@ -43,26 +43,26 @@ class PlainStreamingNorm(nn.Module):
 
     def advance(self, x):
         for name, value in self.short.items():
-            self.long[name] = value if name not in self.long else 0.7 * self.long[name] + 0.3 * value
+            self.long[name] = value if name not in self.long else self.long[name] + 0.3 * (value - self.long[name])
         self.short = {"mean": x[0]}
         mean = self._mixed("mean")
         self.short["power"] = (x[0] - mean) ** 2
         power = self._mixed("power")
-        sigma = torch.sqrt(power + 1e-5)
-        return (x - mean) / sigma, (x[0] - mean, sigma)
+        scale = torch.rsqrt(power + 1e-5)
+        return (x - mean) * scale, (x[0] - mean, scale)
 
-    def differentiate(self, dy, d, sigma):
-        g_power = -0.5 * dy[0] * d / sigma**3
+    def differentiate(self, dy, d, scale):
+        g_power = -0.5 * (dy[0] * d) * scale**3
         streamed_power = self._streamed("power'", g_power)
         # the deviation is taken around the streamed mean, so the mean is reached through it as well
-        g_mean = -dy[0] / sigma - 2 * d * streamed_power
+        g_mean = -(dy[0] * scale) - 2 * d * streamed_power
         streamed_mean = self._streamed("mean'", g_mean)
         self.short["mean'"], self.short["power'"] = g_mean, g_power
-        return (dy[0] / sigma + streamed_mean + 2 * d * streamed_power)[None]
+        return (dy[0] * scale + 2 * d * streamed_power + streamed_mean)[None]
 
     def _mixed(self, name):
         short = self.short[name]
-        return 0.7 * self.long.get(name, short) + 0.3 * short
+        return short + 0.7 * (self.long.get(name, short) - short)
 
     def _streamed(self, name, g):
         return 0.7 * self.long.get(name, g) + 0.3 * g

@@ -108,7 +108,7 @@ class Standardizer:
     def _weight(self, before: Tensor, now: Tensor) -> Tensor:
         total = (before + now).to(torch.float64)
         w = now / torch.where(total > 0, total, 1.0)
-        return w if self.horizon == 0 else torch.maximum(w, (now / self.horizon).clamp(max=1.0))
+        return w if self.horizon == 0 else torch.maximum(w, (now.to(torch.float64) / self.horizon).clamp(max=1.0))
 
     def _limit(self, state: Tensors, x: Tensor) -> Tensor:
         if self.outlier == 0:

@@ -79,7 +79,7 @@ class OnlineNorm(nn.Module):
             gain = torch.minimum(1 / (y * y).clamp(min=1e-300), torch.full_like(y, 1 - self.b))
             of_v = torch.where(valid, gain * v * y * scale, 0.0)
             keep_v = torch.where(valid, 1 - gain * y * y, 1.0)
-            keep_u = torch.where(valid, self.b, 1.0).to(torch.float64).expand_as(keep_v)
+            keep_u = torch.where(valid, self.b, torch.ones_like(keep_v))
             late_v, late_u = _product_after(keep_v), _product_after(keep_u)
             self.v.copy_(v * (keep_v[0] * late_v[0]))
             self.u.copy_(u * (keep_u[0] * late_u[0]) - (of_v * late_u).sum(0))

@@ -75,9 +75,9 @@ class StreamingNorm(nn.Module):
         self._begin(context.updated)
         wide = x.to(torch.float64)
         valid = context.valid[:, None]
-        share = valid / valid.sum()
-        mean = self._stream("mean", torch.where(valid, wide * share, 0.0).sum(0), context)
-        power = self._stream("power", torch.where(valid, self._power(wide - mean) * share, 0.0).sum(0), context)
+        rows = valid.sum().to(torch.float64)
+        mean = self._stream("mean", torch.where(valid, wide, 0.0).sum(0) / rows, context)
+        power = self._stream("power", torch.where(valid, self._power(wide - mean), 0.0).sum(0) / rows, context)
         with torch.no_grad():
             self.passes.add_(1)
         return self._normalize(x, mean, power)
@@ -91,10 +91,10 @@ class StreamingNorm(nn.Module):
             first = self.updates == 0
             for name in STATISTICS:
                 gradients = self._buffer("short_gradient", name)
-                gradients.add_(torch.where(some, (self._buffer("gradient", name) - gradients) / n.clamp(min=1), 0.0))
+                gradients.add_(torch.where(some, (self._buffer("gradient", name) - gradients) / n.clamp(min=1).to(torch.float64), 0.0))
                 for kind in ("", "_gradient"):
                     short, long = self._buffer(f"short{kind}", name), self._buffer(f"long{kind}", name)
-                    moved = torch.where(first, short, self.kappa[0] * long + self.kappa[1] * short)
+                    moved = torch.where(first, short, long + self.kappa[1] * (short - long))
                     long.copy_(torch.where(roll, moved, long))
                     short.copy_(torch.where(roll, 0.0, short))
             self.updates.add_(roll.to(torch.int64))
@@ -102,15 +102,15 @@ class StreamingNorm(nn.Module):
 
     def _stream(self, name: str, s: Tensor, context: Context) -> Tensor:
         """Count a statistic of the present micro-batch, and return s^, with the streamed gradient attached."""
-        n = self.passes + 1
-        short, begun = self._buffer("short", name), self.updates > 0
+        n = (self.passes + 1).to(torch.float64)
+        short, begun = self._buffer("short", name), (self.updates > 0).to(torch.float64)
         now = s.detach()
         with torch.no_grad():
             short.add_((now - short) / n)
         mixed = self._mix(name) + self.alpha[2] * (now - short)
         # without long-term gradients their weight goes to the short-term ones, of which the present pass is one in n
-        of_short = self.beta[1] + torch.where(begun, 0.0, self.beta[0])
-        past = torch.where(begun, self.beta[0] * self._buffer("long_gradient", name), 0.0)
+        of_short = self.beta[1] + (1 - begun) * self.beta[0]
+        past = begun * self.beta[0] * self._buffer("long_gradient", name)
         past = past + of_short * ((n - 1) / n) * self._buffer("short_gradient", name)
         # s - s.detach() is 0: it adds to gradients only
         context.penalties.append((past.detach() * (s - now)).sum())
@@ -120,7 +120,8 @@ class StreamingNorm(nn.Module):
         """Mix the stored long- and short-term values; alpha3's share is counted to the short-term one."""
         short = self._buffer("short", name)
         long = torch.where(self.updates > 0, self._buffer("long", name), short)
-        return self.alpha[0] * long + (self.alpha[1] + self.alpha[2]) * short
+        # written so that equal values mix to the same value, to the last bit: at the first sample the deviation is 0
+        return short + self.alpha[0] * (long - short)
 
     def _evaluate(self, x: Tensor) -> Tensor:
         some = self.passes + self.updates > 0
