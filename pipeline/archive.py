@@ -219,11 +219,7 @@ def _encode(value: object, at: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, tuple):
         return {"$tuple": [_encode(item, f"{at}/{i}", tensors) for i, item in enumerate(value)]}
     if isinstance(value, list):
-        return (
-            value
-            if _is_plain(value)
-            else [_encode(item, f"{at}/{i}", tensors) for i, item in enumerate(value)]
-        )
+        return value if _is_plain(value) else [_encode(item, f"{at}/{i}", tensors) for i, item in enumerate(value)]
     if isinstance(value, np.ndarray):
         _check_dtype(value.dtype.name, value.dtype.isnative, at)
         tensors[at] = torch.from_numpy(value.copy(order="C"))
@@ -232,25 +228,17 @@ def _encode(value: object, at: str, tensors: dict[str, Tensor]) -> Any:
         dtype = _dtype(value)
         _check_dtype(dtype, True, at)
         if value.layout is not torch.strided or value.is_meta:
-            raise _wrong(
-                at, f"is a {value.layout} tensor on device {value.device}, expected a dense one with values"
-            )
+            raise _wrong(at, f"is a {value.layout} tensor on device {value.device}, expected a dense one with values")
         # a copy of its own: safetensors refuses tensors that share memory
         tensors[at] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
         return {"$tensor": {"dtype": dtype, "shape": list(value.shape)}}
     kind = type(value)
-    raise _wrong(
-        at, f"is a {kind.__module__}.{kind.__qualname__}, expected a tensor, array, scalar, list or dict"
-    )
+    raise _wrong(at, f"is a {kind.__module__}.{kind.__qualname__}, expected a tensor, array, scalar, list or dict")
 
 
 def _decode(value: Any, at: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, list):
-        return (
-            value
-            if _is_plain(value)
-            else [_decode(item, f"{at}/{i}", tensors) for i, item in enumerate(value)]
-        )
+        return value if _is_plain(value) else [_decode(item, f"{at}/{i}", tensors) for i, item in enumerate(value)]
     if not isinstance(value, dict):
         return value
     if len(value) == 1:

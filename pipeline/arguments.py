@@ -134,7 +134,9 @@ def _replay(commands: Any) -> None:
     )
     g.add_argument("--mode", metavar="MODE", help="sample (default) or batch:B, micro-batches of B events")
     g.add_argument(
-        "--label-delay", metavar="N|TIME", help="labels arrive N events later, or (30s, 5min, 2h, 1d) later; needs --moment"
+        "--label-delay",
+        metavar="N|TIME",
+        help="labels arrive N events later, or (30s, 5min, 2h, 1d) later; needs --moment",
     )
     g.add_argument("--limit", metavar="N", type=int, help="stop after N events")
     g.add_argument("--seed", metavar="N", type=int, help="start weights and everything random (default 0)")

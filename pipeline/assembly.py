@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from streamnn.lr_control import make_control
-
 from connectors import (
     DeadLetter,
     Predictions,
@@ -33,6 +31,7 @@ from pipeline.tasks import Resolved, resolve
 from streamnn.drift import make_detector
 from streamnn.features.standardizer import Standardizer
 from streamnn.learner import Learner, LearnerSpec
+from streamnn.lr_control import make_control
 from streamnn.networks import MLPSpec
 from streamnn.optimizers import OPTIMIZERS, Adam, Optimizer
 
@@ -111,7 +110,9 @@ def assemble(config: Config) -> Assembled:
             window=config.scores.window,
             fading=config.scores.fading,
         ),
-        detector=_checked("drift.options", lambda: make_detector(config.drift.detector, config.drift.options, seed=config.seed)),
+        detector=_checked(
+            "drift.options", lambda: make_detector(config.drift.detector, config.drift.options, seed=config.seed)
+        ),
         rate_control=_checked(
             "rate.options", lambda: make_control(config.rate.control, config.optimizer.rate, config.rate.options)
         ),

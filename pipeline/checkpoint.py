@@ -91,9 +91,7 @@ class CheckpointStore:
     def __enter__(self) -> "CheckpointStore":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
     def path(self, number: int) -> Path:
@@ -213,9 +211,7 @@ def read(path: Path) -> Checkpoint:
         return load(path)
     newest = _newest(path)
     if newest is None:
-        raise CheckpointError(
-            "unreadable", f"there is no checkpoint in {path}. Choose another folder or a file."
-        )
+        raise CheckpointError("unreadable", f"there is no checkpoint in {path}. Choose another folder or a file.")
     return newest
 
 

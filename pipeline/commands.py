@@ -146,7 +146,7 @@ def _signals() -> Iterator[list[int]]:
     got: list[int] = []
     before = {}
 
-    def note(number: int, frame: FrameType | None) -> None:
+    def note(number: int, _frame: FrameType | None) -> None:
         got.append(number)
         signal.signal(number, before[number])
 

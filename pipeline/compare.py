@@ -96,7 +96,8 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any], conditions: Sequence
         change = 100 * (b - a) / abs(a) if condition.relative else b - a
         if condition.holds(change):
             unit = "%" if condition.relative else ""
-            failed.append(f"{condition.metric} changed by {change:+.4g}{unit}, which is {condition.sign} {condition.limit:g}{unit}")
+            limit = f"{condition.sign} {condition.limit:g}{unit}"
+            failed.append(f"{condition.metric} changed by {change:+.4g}{unit}, which is {limit}")
     return Comparison(lines + notes, failed)
 
 

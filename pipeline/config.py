@@ -57,10 +57,14 @@ class FeatureSettings:
     """How fields become inputs."""
 
     capacity: int = setting(8, "inputs there is room for at the start, a power of two; doubles when needed", low=1)
-    max_categories: int = setting(100, "distinct values of a field with an input of their own; the rest is hashed", low=0)
+    max_categories: int = setting(
+        100, "distinct values of a field with an input of their own; the rest is hashed", low=0
+    )
     hash_buckets: int = setting(32, "inputs that hashed values of a field share", low=1)
     clip: float = setting(5.0, "standardised inputs are limited to this many deviations", low=0.1)
-    outlier: float = setting(10.0, "values further out (deviations) are pulled in before they are counted; 0 = off", low=0.0)
+    outlier: float = setting(
+        10.0, "values further out (deviations) are pulled in before they are counted; 0 = off", low=0.0
+    )
     horizon: int = setting(0, "events after which input statistics forget; 0 = never", low=0)
 
 
@@ -69,7 +73,9 @@ class NetworkSettings:
     """The network."""
 
     units: tuple[int, ...] = setting((64,), "width of each hidden layer; [] = a linear model")
-    activation: Literal["relu", "leaky_relu", "tanh", "gelu", "silu", "mish", "selu"] = setting("relu", "after each layer")
+    activation: Literal["relu", "leaky_relu", "tanh", "gelu", "silu", "mish", "selu"] = setting(
+        "relu", "after each layer"
+    )
     normalizer: Literal["none", "layer", "rms", "streaming", "online"] = setting("layer", "of each hidden layer")
     dropout: float = setting(0.0, "fraction of hidden units dropped while learning", low=0.0, high=0.99)
     skip: bool = setting(True, "a linear path from inputs to outputs beside the hidden layers")
@@ -78,7 +84,9 @@ class NetworkSettings:
         "auto", "native = compiled to C, eager = torch step by step, auto = native where it can be"
     )
     accumulate: int = setting(1, "micro-batches whose gradients make one update", low=1)
-    class_capacity: int = setting(8, "classes there is room for at the start, a power of two; doubles when needed", low=2)
+    class_capacity: int = setting(
+        8, "classes there is room for at the start, a power of two; doubles when needed", low=2
+    )
     class_prior: float = setting(0.01, "least probability at which a late class enters", low=1e-6, high=0.5)
     regression_loss: Literal["huber", "squared", "absolute"] = setting("huber", "in deviations of the target")
 
@@ -116,7 +124,9 @@ class ScoreSettings:
     """Prequential scores."""
 
     window: int = setting(1000, "scored events in the sliding window", low=1)
-    fading: float = setting(0.999, "factor by which a scored event counts less after each further one", low=0.0, high=1.0)
+    fading: float = setting(
+        0.999, "factor by which a scored event counts less after each further one", low=0.0, high=1.0
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

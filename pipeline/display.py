@@ -69,9 +69,9 @@ class Display:
         self._measure(loop.counters.events, now)
         self._shown_s = now
         if self._live is not None:
-            self._live.update(self._panel(loop, now), refresh=True)
+            self._live.update(self._panel(loop), refresh=True)
         else:
-            self._console.print(self._line(loop, now), soft_wrap=True)
+            self._console.print(self._line(loop), soft_wrap=True)
 
     def _measure(self, events: int, now: float) -> None:
         span = now - self._rated_s
@@ -94,16 +94,16 @@ class Display:
             "dead letters": f"{sum(loop.counters.dropped.values()):,}",
         }
 
-    def _line(self, loop: Prequential, now: float) -> str:
+    def _line(self, loop: Prequential) -> str:
         told = ", ".join(f"{name} {value}" for name, value in self._values(loop).items())
-        left = self._left(loop, now)
+        left = self._left(loop)
         return told if left is None else f"{told}, {left[0]:.0%} done, about {_span(left[1])} left"
 
-    def _panel(self, loop: Prequential, now: float) -> Table:
+    def _panel(self, loop: Prequential) -> Table:
         table = Table.grid(padding=(0, 2))
         for name, value in self._values(loop).items():
             table.add_row(f"[dim]{name}[/dim]", value)
-        left = self._left(loop, now)
+        left = self._left(loop)
         if left is not None:
             done, seconds = left
             width = 30
@@ -112,7 +112,7 @@ class Display:
             table.add_row("[dim]done[/dim]", f"{bar} {done:.0%}, about {_span(seconds)} left")
         return table
 
-    def _left(self, loop: Prequential, now: float) -> tuple[float, float] | None:
+    def _left(self, loop: Prequential) -> tuple[float, float] | None:
         """Return the share done and the seconds left, None where the end is not known."""
         events = loop.counters.events
         done = loop.parts.source.progress

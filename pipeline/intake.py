@@ -1,7 +1,7 @@
 """Chunks of any length from a source become blocks that end where the loop wants them to.
 
-In micro-batch mode a block holds whole micro-batches; what is left over waits here, unprocessed, and counts as not read:
-after a stop it is read again.
+In micro-batch mode a block holds whole micro-batches; what is left over waits here, unprocessed, and counts as not
+read: after a stop it is read again.
 """
 
 from connectors import Chunk, Source, concatenate

@@ -75,12 +75,12 @@ class Work:
 class LabelQueue:
     """Decide what is done with new events and with labels that arrive.
 
-    In micro-batch mode with a delay, `arrange` is given one micro-batch at a time, so that the labels that are due all lie
-    in the queue, one behind the other.
+    In micro-batch mode with a delay, `arrange` is given one micro-batch at a time, so that the labels that are due all
+    lie in the queue, one behind the other.
 
     Args:
-        delay_events: the label of event n arrives just before event n + delay_events is predicted; 0 = at once, with the
-            event.
+        delay_events: the label of event n arrives just before event n + delay_events is predicted; 0 = at once, with
+            the event.
         delay_s: the label arrives this much stream time after its event (needs event times); 0 = use delay_events.
         batch: events that are predicted and learned as one micro-batch; 1 = sample mode.
         capacity: most labels that wait at a time; what comes on top pushes the oldest out unlearned, and is counted.
@@ -93,7 +93,9 @@ class LabelQueue:
         self, *, delay_events: int = 0, delay_s: float = 0.0, batch: int = 1, capacity: int = 1_000_000
     ) -> None:
         if delay_events < 0 or delay_s < 0:
-            raise ValueError(f"label delay is {min(delay_events, delay_s)}, but labels cannot arrive before their event")
+            raise ValueError(
+                f"label delay is {min(delay_events, delay_s)}, but labels cannot arrive before their event"
+            )
         if delay_events and delay_s:
             raise ValueError("label delay is given in events and in seconds; give one of them")
         if batch < 1:
@@ -155,9 +157,7 @@ class LabelQueue:
             return None
         pending = self._padded(learner)
         rows = list(range(len(pending)))
-        listed = [
-            run for i in range(0, len(rows), self._batch) for run in _runs(Kind.LEARN, rows[i : i + self._batch])
-        ]
+        listed = [run for i in range(0, len(rows), self._batch) for run in _runs(Kind.LEARN, rows[i : i + self._batch])]
         return Work(pending, Operations.of(listed), len(pending))
 
     def state_dict(self) -> dict[str, Any]:

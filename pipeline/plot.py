@@ -33,7 +33,9 @@ def draw(figures: Mapping[str, Any]) -> Figure:
     """Return the figure: one panel for each sampled metric, and one for the learning rate."""
     curves = figures["curves"]
     figure = Figure(figsize=(10, 2.6 + 2.6 * len(curves)), layout="constrained")
-    axes = figure.subplots(len(curves) + 1, 1, sharex=True, squeeze=False, height_ratios=[3] * len(curves) + [1.4])[:, 0]
+    axes = figure.subplots(len(curves) + 1, 1, sharex=True, squeeze=False, height_ratios=[3] * len(curves) + [1.4])[
+        :, 0
+    ]
     window = figures["config"]["scores"]["window"]
     for ax, (metric, points) in zip(axes, curves.items(), strict=False):
         number = [p[0] for p in points]
@@ -41,7 +43,9 @@ def draw(figures: Mapping[str, Any]) -> Figure:
         ax.plot(number, [p[1] for p in points], color=OVERALL, linewidth=2, label="whole stream")
         for style, (name, metrics) in zip(STYLES, figures["baselines"].items(), strict=False):
             if metrics.get(metric) is not None:
-                ax.axhline(metrics[metric], color="black", linewidth=0.8, linestyle=style, label=f"{name} (whole stream)")
+                ax.axhline(
+                    metrics[metric], color="black", linewidth=0.8, linestyle=style, label=f"{name} (whole stream)"
+                )
         _mark(ax, figures["drifts_acted"])
         ax.set_ylabel(metric)
         ax.margins(x=0)

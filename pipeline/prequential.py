@@ -18,7 +18,6 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
-from streamnn.lr_control import Action, RateControl
 
 from connectors import Chunk, DeadLetter, Picked, Predictions, Record, Sink, SinkError, Source, SourceError
 from pipeline.checkpoint import Checkpoint, CheckpointError, CheckpointStore
@@ -29,6 +28,7 @@ from pipeline.outcomes import outcome, predictions
 from pipeline.scores import Scores
 from streamnn.drift import DriftDetector
 from streamnn.learner import Learner
+from streamnn.lr_control import Action, RateControl
 from streamnn.operations import FloatArray, Kind
 
 _log = logging.getLogger(__name__)
@@ -262,7 +262,7 @@ class Prequential:
         }
 
     def _patiently(self, action: Callable[[], T]) -> T:
-        """Do what may fail for want of room or of a broker; try again, within the plan's patience, taking nothing in."""
+        """Do what may fail for want of room or of a broker; try again within the plan's patience, taking nothing in."""
         began, pause = time.monotonic(), SHORTEST_PAUSE_S
         while True:
             try:

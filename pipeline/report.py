@@ -31,8 +31,8 @@ def report(run: Assembled) -> dict[str, Any]:
     """Return the figures of a run; a value that is not defined is None.
 
     Keys: `events`, `learned`, `unlabelled`, `expired` (labels given up), `dropped` {reason: count}, `seconds`,
-    `events_per_second`, `task`, `metrics`, `metrics_by_target`, `metrics_window`, `baselines`, `drifts` (event numbers at
-    which one was flagged), `drifts_acted` (where the learning rate was decided on), `learning_rate` [[event number,
+    `events_per_second`, `task`, `metrics`, `metrics_by_target`, `metrics_window`, `baselines`, `drifts` (event numbers
+    at which one was flagged), `drifts_acted` (where the learning rate was decided on), `learning_rate` [[event number,
     rate]], `curves` {metric: [[event number, overall, windowed]]}, `model`, `interrupted`, `config`, `versions`.
     """
     loop = run.loop

@@ -1,6 +1,6 @@
 """`/metrics`, `/livez` and `/readyz` over HTTP, from a thread of its own.
 
-In: the registry, and what the loop says of its state. Out: pages for Prometheus and for whoever restarts dead processes.
+In: the registry, and what the loop says of its state. Out: pages for Prometheus and for whoever restarts what is dead.
 Binds 127.0.0.1 unless told otherwise: metrics tell about a business.
 """
 
@@ -113,5 +113,5 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the name it has in the base class)
         """Keep quiet: a page asked for every few seconds is not news."""

@@ -54,13 +54,12 @@ def resolve(settings: StreamSettings, head: StreamHead) -> Resolved:
             raise SettingsError(
                 f"stream.targets: {name!r} is not a field of {settings.source}; it has {_listed(list(fields))}"
             )
-    asked = settings.task if settings.task != "auto" or not head.task else head.task
+    # what a stream says of its own targets holds for those alone
+    asked = head.task if settings.task == "auto" and head.task and names == head.targets else settings.task
     kinds = _kinds(asked, names, fields, settings)
     task = asked if asked != "auto" else _name(kinds)
     labels = task == "multilabel"
-    declared: dict[str, Kind] = {}
-    for name, kind in settings.kinds.items():
-        declared[name] = kind  # type: ignore[assignment]  # checked by Schema, with a message for the user
+    declared: dict[str, Kind] = {**settings.kinds}  # type: ignore[dict-item]  # Schema checks, with a message
     for name, target_kind in zip(names, kinds, strict=True):
         declared[name] = "degree" if labels else FIELD_KINDS[target_kind]
     named = {settings.id, *settings.ignore} - {""}
@@ -81,14 +80,10 @@ def resolve(settings: StreamSettings, head: StreamHead) -> Resolved:
     )
     numeric = ("number", "integer", "boolean")
     inputs = tuple(
-        f.name
-        for f in head.fields
-        if declared.get(f.name) in numeric and f.name not in names and f.name not in named
+        f.name for f in head.fields if declared.get(f.name) in numeric and f.name not in names and f.name not in named
     )
     targets = tuple(TargetSpec(name, kind) for name, kind in zip(names, kinds, strict=True))
-    classes = {
-        t.name: _two(fields[t.name]) for t in targets if t.kind == "binary" and not labels and t.name in fields
-    }
+    classes = {t.name: _two(fields[t.name]) for t in targets if t.kind == "binary" and not labels and t.name in fields}
     return Resolved(task, targets, {n: c for n, c in classes.items() if c}, schema, inputs)
 
 

@@ -66,9 +66,7 @@ class Previous:
     def __init__(self, targets: int, *, nothing: float) -> None:
         self._last = np.full(targets, nothing)
 
-    def predict_learn(
-        self, truth: FloatArray | IntArray, known: np.ndarray[Any, np.dtype[np.bool_]]
-    ) -> FloatArray:
+    def predict_learn(self, truth: FloatArray | IntArray, known: np.ndarray[Any, np.dtype[np.bool_]]) -> FloatArray:
         """Predict for truths [T, K], known where the mask is True; then remember the last of them."""
         events = truth.shape[1]
         line = np.empty((len(truth), events + 1))

@@ -22,12 +22,8 @@ def class_vectors(layout: Layout, totals: Totals, predictor: int) -> Vectors:
         "accuracy": p,
         "balanced_accuracy": formulas.balanced_accuracy(row, hit),
         "kappa": formulas.kappa(row, col, hit),
-        "kappa_m": formulas.kappa_against(
-            p, formulas.accuracy(row, hits[layout.predictors.index("majority")])
-        ),
-        "kappa_temporal": formulas.kappa_against(
-            p, formulas.accuracy(row, hits[layout.predictors.index("no_change")])
-        ),
+        "kappa_m": formulas.kappa_against(p, formulas.accuracy(row, hits[layout.predictors.index("majority")])),
+        "kappa_temporal": formulas.kappa_against(p, formulas.accuracy(row, hits[layout.predictors.index("no_change")])),
         "f1_micro": formulas.f1_micro(row, col, hit),
         "f1_macro": formulas.f1_macro(row, col, hit),
     }
@@ -78,9 +74,7 @@ def set_metrics(layout: Layout, totals: Totals, predictor: int) -> dict[str, flo
     return found
 
 
-def overall(
-    layout: Layout, vectors: Vectors, values: Vectors, together: dict[str, float]
-) -> dict[str, float]:
+def overall(layout: Layout, vectors: Vectors, values: Vectors, together: dict[str, float]) -> dict[str, float]:
     """Put one predictor's metrics of all targets into one set of figures.
 
     The values of several targets are averaged (undefined ones left out). A label set keeps only what suits

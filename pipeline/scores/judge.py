@@ -104,9 +104,7 @@ def fill_sets(rows: FloatArray, layout: Layout, codes: IntArray) -> None:
     rows[layout.rows["jaccard"]] = np.divide(hits, either - hits, out=np.zeros(hits.shape), where=either > 0)
 
 
-def fill_values(
-    rows: FloatArray, layout: Layout, truth: FloatArray, served: FloatArray, sums: FloatArray
-) -> None:
+def fill_values(rows: FloatArray, layout: Layout, truth: FloatArray, served: FloatArray, sums: FloatArray) -> None:
     """Fill the rows of the value targets.
 
     `spread` adds up to the squared deviations of the truth from its mean over the events scored so far, by
@@ -140,6 +138,5 @@ def columns_of(outcome: Outcome, part: str, targets: Sequence[Target]) -> list[F
         return [columns[target.name] for target in targets]
     except KeyError as error:
         raise ValueError(
-            f"the outcome has no {part} of target {error.args[0]!r}; only {sorted(columns)};"
-            " give NaN where unknown"
+            f"the outcome has no {part} of target {error.args[0]!r}; only {sorted(columns)}; give NaN where unknown"
         ) from None

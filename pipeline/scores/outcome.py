@@ -27,9 +27,7 @@ class Target:
 
     def __post_init__(self) -> None:
         if self.kind not in ("binary", "multiclass", "regression"):
-            raise ValueError(
-                f"target {self.name!r} has kind {self.kind!r}; use binary, multiclass or regression"
-            )
+            raise ValueError(f"target {self.name!r} has kind {self.kind!r}; use binary, multiclass or regression")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,9 +58,7 @@ class Outcome:
     def __post_init__(self) -> None:
         missing = [name for name in self.truth if name not in self.decision]
         if missing:
-            raise ValueError(
-                f"targets {missing} have a truth but no decision; serve NaN where nothing was predicted"
-            )
+            raise ValueError(f"targets {missing} have a truth but no decision; serve NaN where nothing was predicted")
         events = len(self)
         for part, columns in (
             ("truth", self.truth),
@@ -71,9 +67,7 @@ class Outcome:
         ):
             for name, column in columns.items():
                 if len(column) != events:
-                    raise ValueError(
-                        f"{part} of {name!r} has {len(column)} events, but the block has {events}"
-                    )
+                    raise ValueError(f"{part} of {name!r} has {len(column)} events, but the block has {events}")
         if self.number is not None and len(self.number) != events:
             raise ValueError(f"number has {len(self.number)} events, but the block has {events}")
 

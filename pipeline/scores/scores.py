@@ -190,9 +190,7 @@ class Scores:
         """
         targets = [f"{target.kind} {target.name}" for target in self.targets]
         if list(state["targets"]) != targets:
-            raise ValueError(
-                f"saved scores are of targets {list(state['targets'])}, but this run has {targets}"
-            )
+            raise ValueError(f"saved scores are of targets {list(state['targets'])}, but this run has {targets}")
         for name, value in self._settings.items():
             if state["settings"][name] != value:
                 raise ValueError(
@@ -253,9 +251,7 @@ class Scores:
     def _judge_values(self, rows: FloatArray, truth: FloatArray, served: FloatArray) -> None:
         """Fill the rows of the value targets and learn the baselines."""
         known = ~np.isnan(truth)
-        predictions = np.array(
-            [served, self._mean.predict_learn(truth), self._last.predict_learn(truth, known)]
-        )
+        predictions = np.array([served, self._mean.predict_learn(truth), self._last.predict_learn(truth, known)])
         fill_values(rows, self._layout, truth, predictions, self._all.sums)
 
     def _widen(self, largest: int) -> None:
@@ -308,11 +304,7 @@ class Scores:
         values: bool = True,
     ) -> Metrics:
         layout = self._layout
-        vectors = (
-            evaluate.class_vectors(layout, totals, predictor) | areas if layout.classes and classes else {}
-        )
-        together = (
-            evaluate.set_metrics(layout, totals, predictor) if len(layout.classes) > 1 and classes else {}
-        )
+        vectors = evaluate.class_vectors(layout, totals, predictor) | areas if layout.classes and classes else {}
+        together = evaluate.set_metrics(layout, totals, predictor) if len(layout.classes) > 1 and classes else {}
         numbers = evaluate.value_vectors(layout, totals, predictor) if layout.values and values else {}
         return evaluate.overall(layout, vectors, numbers, together)

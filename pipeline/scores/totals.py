@@ -136,9 +136,7 @@ class Fading:
 
     def __init__(self, factor: float) -> None:
         if not 0.0 < factor < 1.0:
-            raise ValueError(
-                f"fading is {factor}, but must lie between 0 and 1; .999 remembers about 1000 events"
-            )
+            raise ValueError(f"fading is {factor}, but must lie between 0 and 1; .999 remembers about 1000 events")
         self.period = max(1, min(4096, int(-60.0 / math.log(factor))))
         self._weights = np.power(factor, -np.arange(self.period, dtype=np.float64))
         self.shrink = factor**self.period

@@ -33,15 +33,11 @@ DTYPES = ("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64"
 FLOATS = ("float16", "float32", "float64")
 
 arrays = st.sampled_from((*DTYPES, *FLOATS)).flatmap(
-    lambda dtype: hnp.arrays(
-        np.dtype(dtype), hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3)
-    )
+    lambda dtype: hnp.arrays(np.dtype(dtype), hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3))
 )
 tensors = arrays.map(lambda a: torch.from_numpy(np.array(a)))
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6)
-odd = st.sampled_from(
-    [2**70, -(2**64), 10**5000, "\ud800", "\ud83d" + "\ude00", "$tensor", -0.0, math.inf, -math.nan]
-)
+odd = st.sampled_from([2**70, -(2**64), 10**5000, "\ud800", "\ud83d" + "\ude00", "$tensor", -0.0, math.inf, -math.nan])
 leaves = scalars | odd | tensors | arrays | st.lists(scalars, max_size=5)
 keys = st.text(max_size=4).filter(lambda k: not any("\ud800" <= c <= "\udfff" for c in k)) | st.sampled_from(
     ["$", "$int", "$$x", "a/b", "a~1", "a.b", "0", "__metadata__", ""]
@@ -127,9 +123,7 @@ def test_round_trip_of_what_tensors_can_be() -> None:
 def test_numpy_scalars_become_plain_ones() -> None:
     """A NumPy scalar that slipped into a state is written as the Python scalar of the same value."""
     state = {"a": np.float64(0.1), "b": np.int64(3), "c": np.bool_(True), "d": [np.float32(0.5)]}
-    assert same(
-        decode(encode(0, state, created_s=0.0), "it").state, {"a": 0.1, "b": 3, "c": True, "d": [0.5]}
-    )
+    assert same(decode(encode(0, state, created_s=0.0), "it").state, {"a": 0.1, "b": 3, "c": True, "d": [0.5]})
 
 
 @pytest.mark.parametrize(
@@ -168,9 +162,7 @@ def test_any_safetensors_reader_can_open_it(tmp_path: Path) -> None:
     with CheckpointStore(tmp_path) as store:
         path = store.save(5, example())
     with safe_open(path, framework="pt") as file:
-        assert torch.equal(
-            file.get_tensor("/learner/params/0.weight"), torch.tensor([[1.0, -2.0], [0.5, 4.0]])
-        )
+        assert torch.equal(file.get_tensor("/learner/params/0.weight"), torch.tensor([[1.0, -2.0], [0.5, 4.0]]))
         assert json.loads(file.metadata()["manifest"])["number"] == 5
 
 
@@ -446,9 +438,7 @@ def test_difference_names_what_differs() -> None:
 def test_describe_shows_the_tree_and_its_figures(tmp_path: Path) -> None:
     """A checkpoint is shown with number, size, figures of tensors, and scalars; what is not finite stands out."""
     with CheckpointStore(tmp_path, clock=lambda: 0.0) as store:
-        store.save(
-            5, {**example(), "bad": torch.tensor([1.0, math.inf]), "empty": {}, "none": np.zeros((0, 3))}
-        )
+        store.save(5, {**example(), "bad": torch.tensor([1.0, math.inf]), "empty": {}, "none": np.zeros((0, 3))})
     text = "\n".join(describe(read(tmp_path)))
     for part in (
         "checkpoint  5",

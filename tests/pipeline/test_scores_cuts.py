@@ -49,9 +49,7 @@ def stream(targets: list[Target], seed: int) -> Outcome:
 def part(outcome: Outcome, a: int, b: int) -> Outcome:
     """Return events a..b."""
     assert outcome.number is not None
-    columns = [
-        {k: v[a:b] for k, v in x.items()} for x in (outcome.truth, outcome.decision, outcome.probability)
-    ]
+    columns = [{k: v[a:b] for k, v in x.items()} for x in (outcome.truth, outcome.decision, outcome.probability)]
     return Outcome(*columns, outcome.number[a:b])
 
 
@@ -157,9 +155,7 @@ def test_columns_in_another_layout_change_nothing() -> None:
     """Strided views of a wider array are scored as their contiguous copies."""
     targets = STREAMS["binary"]
     outcome = stream(targets, 6)
-    table = np.asfortranarray(
-        np.column_stack([outcome.truth["b"], outcome.decision["b"], outcome.probability["b"]])
-    )
+    table = np.asfortranarray(np.column_stack([outcome.truth["b"], outcome.decision["b"], outcome.probability["b"]]))
     rows = np.ascontiguousarray(table)
     a, b = make(targets), make(targets)
     a.update(outcome)

@@ -1,0 +1,88 @@
+"""kill -9 at every named crash point and at random moments: after resuming, every event once and the same weights."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from pipeline.checkpoint import CheckpointStore
+from pipeline.faults import CRASH_POINTS
+from tests.pipeline.helpers import ROOT, streamnn, write_csv
+
+EVENTS = 1200
+BAD = [(40, "broken,line"), (500, "1,2,3,4,5,6"), (501, "x,0.1,0.2,1"), (900, "inf,0.1,0.2,0")]
+
+
+def words(folder, name):
+    """A file-to-file run with many checkpoints."""
+    return [
+        "replay", folder / "s.csv", "--target", "y", "--quiet", "--resume",
+        "--checkpoint", folder / f"{name}-ck", "--predictions", folder / f"{name}.jsonl",
+        "--dead-letters", folder / f"{name}-dead.jsonl",
+        "--set", "checkpoint.every_events=100", "--set", "rate.every=64",
+    ]  # fmt: skip
+
+
+def weights(folder, name):
+    """Everything the newest checkpoint has learned and counted, as comparable values."""
+    state = CheckpointStore(folder / f"{name}-ck").latest().state
+    tensors = {f"{part}.{n}": t for part, ts in state["learner"]["tensors"].items() for n, t in ts.items()}
+    return tensors, state["loop"]["control"], state["source"]
+
+
+def same(folder, name):
+    """Tell whether a run left what the uninterrupted one left."""
+    (a, control_a, _), (b, control_b, _) = weights(folder, "whole"), weights(folder, name)
+    assert a.keys() == b.keys()
+    assert all(torch.equal(t, b[n]) for n, t in a.items())
+    assert control_a == control_b
+    for suffix in (".jsonl", "-dead.jsonl"):
+        whole, got = (folder / f"{n}{suffix}" for n in ("whole", name))
+        assert got.read_bytes() == whole.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A stream with a few malformed lines, and an uninterrupted run over it."""
+    made = tmp_path_factory.mktemp("crash")
+    write_csv(made / "s.csv", EVENTS, extra=BAD)
+    streamnn(*words(made, "whole"), cwd=made, check=0)
+    assert (made / "whole-dead.jsonl").read_text().count("\n") == len(BAD)
+    return made
+
+
+@pytest.mark.parametrize("point", CRASH_POINTS)
+def test_every_crash_point(folder, point):
+    """A process killed at a named point is resumed, killed there again later, and resumed to the end."""
+    for count in (2, 3):
+        done = streamnn(*words(folder, point), cwd=folder, STREAMNN_CRASH_AT=f"{point}:{count}")
+        assert done.returncode == -signal.SIGKILL, done.stderr
+    streamnn(*words(folder, point), cwd=folder, check=0)
+    same(folder, point)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("seed", range(12))
+def test_random_kills(folder, seed):
+    """Kill -9 at random moments, several times."""
+    moment, kills, name = random.Random(seed), 0, f"random{seed}"
+    for _ in range(40):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pipeline", *map(str, words(folder, name))],
+            cwd=folder,
+            env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(folder)},
+        )
+        end = time.monotonic() + moment.uniform(0.5, 6.0) if kills < 4 else float("inf")
+        while process.poll() is None and time.monotonic() < end:
+            time.sleep(0.01)
+        if process.poll() is None:
+            process.kill()
+            kills += 1
+        if process.wait() == 0:
+            break
+    assert process.returncode == 0
+    same(folder, name)
