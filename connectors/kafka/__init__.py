@@ -1,0 +1,1 @@
+"""Apache Kafka: records of a topic as events; predictions and dead letters into topics."""

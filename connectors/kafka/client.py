@@ -1,0 +1,187 @@
+"""What is asked of a Kafka library: the small interface that both libraries are put behind.
+
+Everything above this line speaks of partitions, records and `LogError`; only `python_client` imports
+kafka-python and only `fast_client` imports confluent-kafka. Both pass one battery of tests on a real broker.
+
+Offsets count as in Kafka: a position is the offset of the record read next. A commit stores positions under a
+group, each with a note (a short text).
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from connectors.errors import ConnectorError
+from connectors.records import Record
+
+Fault = Literal[
+    "unreachable",  # no broker answers (now)
+    "unknown_topic",  # the topic or partition does not exist
+    "out_of_range",  # the position lies before the first or behind the last record
+    "refused",  # wrong user or password, or no right to do this
+    "untrusted",  # the certificate is not trusted, or TLS does not come about
+    "fenced",  # another producer took over, or the broker has forgotten this one
+    "too_large",  # the record is larger than the broker or the library takes
+    "configuration",  # a setting that the library does not take
+    "failed",  # anything else
+]
+
+
+class LogError(ConnectorError):
+    """Something at the cluster's side went wrong.
+
+    Attributes:
+        fault: what kind of thing.
+    """
+
+    def __init__(self, fault: Fault, message: str) -> None:
+        super().__init__(message)
+        self.fault: Fault = fault
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Partition:
+    """One partition of a topic."""
+
+    topic: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A committed position and its note."""
+
+    offset: int
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A record to be written. Without a partition the key decides, as Java's client does it."""
+
+    topic: str
+    value: bytes | None
+    key: bytes | None = None
+    headers: tuple[tuple[str, bytes], ...] = ()
+    partition: int | None = None
+    timestamp_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What has become of records given to a writer.
+
+    Attributes:
+        failed: those that were not delivered, with the reason, since the last time.
+        waiting: how many are still under way.
+    """
+
+    failed: tuple[tuple[Outgoing, LogError], ...]
+    waiting: int
+
+
+class LogReader(Protocol):
+    """Reads assigned partitions from positions that it is told; never joins a group, never commits by itself.
+
+    Every method may raise LogError. Calls that ask a broker take a time-out and raise "unreachable" after it.
+    """
+
+    def partitions(self, topic: str, *, timeout_s: float) -> tuple[int, ...]:
+        """Return the partition numbers of a topic; () if it does not exist."""
+
+    def topic_id(self, topic: str) -> str:
+        """Return what tells a topic from a later one of the same name; "" if the cluster does not say."""
+
+    def begin(self, partitions: Collection[Partition], *, timeout_s: float) -> dict[Partition, int]:
+        """Return the offsets of the first records that are there."""
+
+    def end(self, partitions: Collection[Partition], *, timeout_s: float) -> dict[Partition, int]:
+        """Return the offsets behind the last records (of finished transactions, if only those are read)."""
+
+    def at_time(self, moments_ms: Mapping[Partition, int], *, timeout_s: float) -> dict[Partition, int | None]:
+        """Return the offsets of the first records at or after a moment; None where there is none."""
+
+    def assign(self, positions: Mapping[Partition, int]) -> None:
+        """Read these partitions, and no others, from these positions."""
+
+    def poll(self, timeout_s: float, most: int) -> dict[Partition, list[Record]]:
+        """Return records that have arrived, at most `most`; waits up to `timeout_s` for the first.
+
+        Raises:
+            LogError: "out_of_range" among others.
+        """
+
+    def position(self, partition: Partition) -> int:
+        """Return the offset before which everything was handed out or, like markers, passed over."""
+
+    def pause(self, partitions: Collection[Partition]) -> None:
+        """Stop fetching from some of the assigned partitions."""
+
+    def resume(self, partitions: Collection[Partition]) -> None:
+        """Fetch from them again."""
+
+    def commit(self, offsets: Mapping[Partition, int], note: str, *, timeout_s: float) -> None:
+        """Store positions under the group."""
+
+    def committed(self, partitions: Collection[Partition], *, timeout_s: float) -> dict[Partition, Committed]:
+        """Return what is stored under the group; partitions without anything are left out."""
+
+    def close(self) -> None:
+        """Give up connections."""
+
+
+class LogWriter(Protocol):
+    """Writes records: idempotent, acknowledged by all replicas in sync; transactional if it has an id.
+
+    One that has failed to deliver a record is to be replaced: a library may fail every later record with it.
+    """
+
+    def partitions(self, topic: str, *, timeout_s: float) -> tuple[int, ...]:
+        """Return the partition numbers of a topic; () if it does not exist."""
+
+    def produce(self, record: Outgoing) -> None:
+        """Take a record; it is sent in the background.
+
+        Raises:
+            LogError: "unreachable" (take it again later), "too_large", "fenced".
+        """
+
+    @property
+    def in_flight(self) -> int:
+        """Records taken and not yet settled."""
+
+    def settle(self, timeout_s: float) -> Settled:
+        """Send what waits; return when everything is settled or the time is over."""
+
+    def begin(self) -> None:
+        """Begin a transaction."""
+
+    def commit(self, offsets: Mapping[Partition, int], group: str, note: str, *, timeout_s: float) -> None:
+        """Commit the transaction together with positions of a group.
+
+        Raises:
+            LogError: "fenced"; or "unreachable": then it is not known whether it was committed.
+        """
+
+    def abort(self, *, timeout_s: float) -> None:
+        """Abort the transaction."""
+
+    def close(self) -> None:
+        """Give up connections; what is not settled is lost."""
+
+
+class Library(Protocol):
+    """Makes clients of one library."""
+
+    def reader(self, *, group: str, committed_only: bool) -> LogReader:
+        """Connect a reader.
+
+        Raises:
+            LogError: "unreachable", "refused", "untrusted" or "configuration".
+        """
+
+    def writer(self, *, transactional_id: str, transaction_timeout_s: float) -> LogWriter:
+        """Connect a writer.
+
+        With an id it finishes what an earlier writer with the same id left open, and fences that one.
+        """

@@ -1,0 +1,425 @@
+"""kafka-python behind the small interface. The only file that imports it.
+
+Choices made here, each for a reason met in practice: one attempt to connect takes 3 s, and what the library
+only logs (wrong password, untrusted certificate) is read from its log, since what it raises says "unable to
+bootstrap" for everything; it reconnects after a second at most, not after thirty; a delivery is given up
+after 20 s, not 120, because after the restart of a broker the library may notice only then that its producer
+is no longer known; a commit of a transaction, which the library would wait for without end, is waited for in
+a thread of its own.
+"""
+
+import itertools
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import kafka  # type: ignore[import-untyped]
+from kafka import errors
+from kafka.net.compat import KafkaNetClient
+
+from connectors.kafka.client import Committed, Fault, LogError, Outgoing, Partition, Settled
+from connectors.kafka.settings import KafkaConnection
+from connectors.records import Origin, Record
+
+_ATTEMPT_S = 3.0
+_FETCH_BYTES = 4 * 2**20
+_MOST_POLLED = 5_000
+_FAULTS: tuple[tuple[tuple[type[Exception], ...], Fault], ...] = (
+    ((errors.UnknownTopicOrPartitionError, errors.InvalidTopicError, errors.UnknownTopicIdError), "unknown_topic"),
+    ((errors.OffsetOutOfRangeError, errors.NoOffsetForPartitionError, errors.LogTruncationError), "out_of_range"),
+    ((errors.AuthorizationError, errors.SaslAuthenticationFailedError), "refused"),
+    (
+        (
+            errors.ProducerFencedError,
+            errors.InvalidProducerEpochError,
+            errors.OutOfOrderSequenceNumberError,
+            errors.UnknownProducerIdError,
+            errors.InvalidProducerIdMappingError,
+            errors.InvalidTxnStateError,
+            errors.TransactionAbortedError,
+            errors.TransactionCoordinatorFencedError,
+            errors.TransactionAbortableError,
+            errors.IllegalStateError,
+        ),
+        "fenced",
+    ),
+    ((errors.MessageSizeTooLargeError, errors.RecordListTooLargeError), "too_large"),
+    ((errors.KafkaConfigurationError, errors.UnsupportedVersionError), "configuration"),
+    ((errors.RetriableError, errors.InvalidMetadataError), "unreachable"),
+)
+
+
+class PythonLibrary:
+    """Makes clients of kafka-python."""
+
+    def __init__(self, connection: KafkaConnection) -> None:
+        self._connection = connection
+
+    def reader(self, *, group: str, committed_only: bool) -> "PythonReader":
+        """Connect a reader; see `Library`."""
+        settings = {
+            "group_id": group or None,
+            "enable_auto_commit": False,
+            "auto_offset_reset": "none",
+            "isolation_level": "read_committed" if committed_only else "read_uncommitted",
+            "allow_auto_create_topics": False,
+            "max_poll_records": _MOST_POLLED,
+            "max_partition_fetch_bytes": _FETCH_BYTES,
+            "fetch_max_wait_ms": 100,
+            "request_timeout_ms": 15_000,
+            "metadata_max_age_ms": 10_000,
+            "metrics_enabled": False,
+        }
+        return PythonReader(self._connect(kafka.KafkaConsumer, settings, self._connection.consumer))
+
+    def writer(self, *, transactional_id: str, transaction_timeout_s: float) -> "PythonWriter":
+        """Connect a writer; see `Library`."""
+        compression = self._connection.compression
+        settings = {
+            "enable_idempotence": True,
+            "acks": "all",
+            "compression_type": None if compression == "none" else compression,
+            "linger_ms": 5,
+            "batch_size": 2**16,
+            "max_request_size": 8 * 2**20,
+            "request_timeout_ms": 10_000,
+            "delivery_timeout_ms": 20_000,
+            "max_block_ms": 5_000,
+            "retry_backoff_ms": 20,
+            "allow_auto_create_topics": False,
+            "metadata_max_age_ms": 30_000,
+            "metrics_enabled": False,
+        }
+        if transactional_id:
+            settings |= {
+                "transactional_id": transactional_id,
+                "transaction_timeout_ms": int(transaction_timeout_s * 1000),
+            }
+        producer = self._connect(kafka.KafkaProducer, settings, self._connection.producer)
+        writer = PythonWriter(producer, lambda: self.reader(group="", committed_only=False))
+        if transactional_id:
+            writer.take_over(timeout_s=self._connection.start_wait_s)
+        return writer
+
+    def _connect(self, kind: Callable[..., Any], settings: Mapping[str, Any], further: Mapping[str, Any]) -> Any:
+        """Make a client; try again while the cluster cannot be reached, within the time allowed at start."""
+        connection = self._connection
+        everything = {**_security(connection), **settings, **connection.common, **further}
+        deadline = time.monotonic() + connection.start_wait_s
+        while True:
+            left_s = max(deadline - time.monotonic(), 1.0)
+            everything["bootstrap_timeout_ms"] = int(min(_ATTEMPT_S, left_s) * 1000)
+            everything["kafka_client"] = networks = _Networks()
+            with _Reasons() as reasons, networks:
+                try:
+                    return kind(**everything)
+                except errors.KafkaTimeoutError as error:
+                    fault, why = reasons.told()
+                    if fault != "unreachable":
+                        raise LogError(fault, f"{connection.bootstrap_servers}: {why}") from error
+                    if time.monotonic() >= deadline:
+                        raise LogError(
+                            "unreachable",
+                            f"no Kafka broker answers at {connection.bootstrap_servers} ({why}) within "
+                            f"{connection.start_wait_s:g} s",
+                        ) from error
+                except (errors.KafkaError, TypeError, ValueError, AssertionError, OSError, RuntimeError) as error:
+                    raise _translated(error, "configuration") from error
+
+
+class PythonReader:
+    """A `LogReader` on kafka-python's consumer."""
+
+    def __init__(self, consumer: Any) -> None:
+        self._consumer = consumer
+
+    def partitions(self, topic: str, *, timeout_s: float) -> tuple[int, ...]:
+        """Return the partition numbers of a topic."""
+        del timeout_s  # the library waits for its own request time-out, and only where it does not know the topic
+        found = _call(self._consumer.partitions_for_topic, topic)
+        return tuple(sorted(found)) if found else ()
+
+    def topic_id(self, topic: str) -> str:
+        """Return the topic's id."""
+        # the library keeps it, and has no public way to it
+        return str(self._consumer._cluster.topic_id(topic) or "")
+
+    def begin(self, partitions: Collection[Partition], *, timeout_s: float) -> dict[Partition, int]:
+        """Return the first offsets."""
+        return _back(_call(self._consumer.beginning_offsets, _there(partitions), timeout_ms=_ms(timeout_s)))
+
+    def end(self, partitions: Collection[Partition], *, timeout_s: float) -> dict[Partition, int]:
+        """Return the offsets behind the last records."""
+        return _back(_call(self._consumer.end_offsets, _there(partitions), timeout_ms=_ms(timeout_s)))
+
+    def at_time(self, moments_ms: Mapping[Partition, int], *, timeout_s: float) -> dict[Partition, int | None]:
+        """Return the first offsets at or after the moments."""
+        asked = {_tp(partition): moment for partition, moment in moments_ms.items()}
+        found = _call(self._consumer.offsets_for_times, asked, timeout_ms=_ms(timeout_s))
+        return {p: None if found.get(_tp(p)) is None else int(found[_tp(p)].offset) for p in moments_ms}
+
+    def assign(self, positions: Mapping[Partition, int]) -> None:
+        """Assign, and seek."""
+        _call(self._consumer.assign, _there(positions))
+        for partition, offset in positions.items():
+            _call(self._consumer.seek, _tp(partition), offset)
+
+    def poll(self, timeout_s: float, most: int) -> dict[Partition, list[Record]]:
+        """Return what has arrived."""
+        arrived = _call(self._consumer.poll, timeout_ms=_ms(timeout_s), max_records=min(most, _MOST_POLLED))
+        return {
+            Partition(tp.topic, tp.partition): [
+                Record(
+                    one.value,
+                    one.key,
+                    tuple(one.headers),
+                    one.timestamp,
+                    Origin(one.topic, one.partition, one.offset),
+                )
+                for one in listed
+            ]
+            for tp, listed in arrived.items()
+        }
+
+    def position(self, partition: Partition) -> int:
+        """Return the next offset."""
+        return int(self._consumer._subscription.assignment[_tp(partition)].position.offset)
+
+    def pause(self, partitions: Collection[Partition]) -> None:
+        """Pause."""
+        _call(self._consumer.pause, *_there(partitions))
+
+    def resume(self, partitions: Collection[Partition]) -> None:
+        """Resume."""
+        _call(self._consumer.resume, *_there(partitions))
+
+    def commit(self, offsets: Mapping[Partition, int], note: str, *, timeout_s: float) -> None:
+        """Commit."""
+        _call(self._consumer.commit, _noted(offsets, note), timeout_ms=_ms(timeout_s))
+
+    def committed(self, partitions: Collection[Partition], *, timeout_s: float) -> dict[Partition, Committed]:
+        """Return what is committed."""
+        found = {}
+        for partition in partitions:
+            one = _call(self._consumer.committed, _tp(partition), metadata=True, timeout_ms=_ms(timeout_s))
+            if one is not None:
+                found[partition] = Committed(int(one.offset), str(one.metadata or ""))
+        return found
+
+    def close(self) -> None:
+        """Close."""
+        _call(self._consumer.close, autocommit=False, timeout_ms=2_000)
+
+
+class PythonWriter:
+    """A `LogWriter` on kafka-python's producer."""
+
+    def __init__(self, producer: Any, look_up: Callable[[], PythonReader]) -> None:
+        self._producer, self._look_up = producer, look_up
+        self._waiting: deque[tuple[Outgoing, Any]] = deque()
+
+    def take_over(self, *, timeout_s: float) -> None:
+        """Finish what an earlier writer of the same id left open, and fence it."""
+        _within(timeout_s, "taking over the transactional id", self._producer.init_transactions)
+
+    def partitions(self, topic: str, *, timeout_s: float) -> tuple[int, ...]:
+        """Return the partition numbers of a topic."""
+        reader = self._look_up()  # the producer itself cannot tell a missing topic from an unreachable broker
+        try:
+            return reader.partitions(topic, timeout_s=timeout_s)
+        finally:
+            reader.close()
+
+    def produce(self, record: Outgoing) -> None:
+        """Take a record."""
+        future = _call(
+            self._producer.send,
+            record.topic,
+            value=record.value,
+            key=record.key,
+            headers=list(record.headers),
+            partition=record.partition,
+            timestamp_ms=record.timestamp_ms,
+        )
+        self._waiting.append((record, future))
+
+    @property
+    def in_flight(self) -> int:
+        """Records under way."""
+        return len(self._waiting)
+
+    def settle(self, timeout_s: float) -> Settled:
+        """Wait for what is under way."""
+        if timeout_s > 0 and self._waiting:
+            try:
+                self._producer.flush(timeout=timeout_s)
+            except errors.KafkaTimeoutError:
+                logging.getLogger(__name__).debug("%d records are still under way", len(self._waiting))
+        failed = []
+        done = itertools.takewhile(lambda pair: pair[1].is_done, tuple(self._waiting))
+        for record, future in done:
+            self._waiting.popleft()
+            if future.failed():
+                failed.append((record, _translated(future.exception, "failed")))
+        return Settled(tuple(failed), len(self._waiting))
+
+    def begin(self) -> None:
+        """Begin a transaction."""
+        _call(self._producer.begin_transaction)
+
+    def commit(self, offsets: Mapping[Partition, int], group: str, note: str, *, timeout_s: float) -> None:
+        """Commit the transaction with positions."""
+
+        def work() -> None:
+            if offsets:
+                self._producer.send_offsets_to_transaction(_noted(offsets, note), group)
+            self._producer.commit_transaction()
+
+        _within(timeout_s, "committing a transaction", work)
+
+    def abort(self, *, timeout_s: float) -> None:
+        """Abort the transaction."""
+        _within(timeout_s, "aborting a transaction", self._producer.abort_transaction)
+
+    def close(self) -> None:
+        """Close; what is under way is given up."""
+        try:
+            self._producer.close(timeout=0 if self._waiting else 2)
+        except errors.KafkaTimeoutError:
+            # it stays open if its records are not out in time; have its thread drop them
+            self._producer._sender.force_close()
+            self._producer._sender.join(2)
+
+
+class _Networks:
+    """Makes the network part of a client, and closes it where the rest does not come about: the library leaks
+    it."""
+
+    def __init__(self) -> None:
+        self._made: list[Any] = []
+
+    def __call__(self, **settings: Any) -> Any:
+        """Make one, as the library does."""
+        self._made.append(KafkaNetClient(**settings))
+        return self._made[-1]
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            for network in self._made:
+                network.close()
+
+
+class _Reasons(logging.Handler):
+    """Listens to the library's log while it connects: it says there, and only there, why it could not."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self._said: list[str] = []
+        self._logger = logging.getLogger("kafka.net")
+
+    def __enter__(self) -> "_Reasons":
+        self._logger.addHandler(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._logger.removeHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Remember a line."""
+        self._said.append(record.getMessage())
+
+    def told(self) -> tuple[Fault, str]:
+        """Return what was wrong, and the library's words for it."""
+        for text in self._said:
+            if "SaslAuthenticationFailed" in text:
+                return "refused", "the user is refused: " + text.rsplit("Error: ", 1)[-1].rstrip(")")
+            if "UnsupportedSaslMechanism" in text:
+                return "refused", "the broker does not offer this mechanism: " + text.rsplit("Error: ", 1)[-1]
+            if "CERTIFICATE_VERIFY_FAILED" in text or "Handshake failed" in text:
+                return "untrusted", "no TLS connection: " + text.rsplit("Handshake failed: ", 1)[-1]
+            if "InvalidReceiveError" in text:
+                return "untrusted", "what answers does not speak Kafka without TLS; set security to ssl or sasl_ssl"
+        words = [text.rsplit("KafkaConnectionError: ", 1)[-1] for text in self._said if "ConnectionError" in text]
+        return "unreachable", words[-1] if words else "no answer"
+
+
+def _security(connection: KafkaConnection) -> dict[str, Any]:
+    """Return the library's settings for address, encryption and login."""
+    settings: dict[str, Any] = {
+        "bootstrap_servers": [server.strip() for server in connection.bootstrap_servers.split(",")],
+        "client_id": "streamnn",
+        "security_protocol": connection.security.upper(),
+        "reconnect_backoff_max_ms": 1_000,
+    }
+    if connection.security.endswith("ssl"):
+        settings |= {
+            "ssl_cafile": connection.ca_file or None,
+            "ssl_certfile": connection.certificate_file or None,
+            "ssl_keyfile": connection.key_file or None,
+            "ssl_password": connection.key_password() or None,
+        }
+    if connection.security.startswith("sasl"):
+        settings["sasl_mechanism"] = connection.mechanism
+        if connection.user:
+            settings |= {"sasl_plain_username": connection.user, "sasl_plain_password": connection.password()}
+    return settings
+
+
+def _translated(error: BaseException, otherwise: Fault) -> LogError:
+    fault = next((fault for kinds, fault in _FAULTS if isinstance(error, kinds)), otherwise)
+    return LogError(fault, f"{type(error).__name__}: {error}")
+
+
+def _call(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    """Call the library; what it raises becomes a LogError."""
+    try:
+        return function(*arguments, **named)
+    except errors.KafkaError as error:
+        raise _translated(error, "failed") from error
+
+
+def _within(timeout_s: float, what: str, function: Callable[[], Any]) -> None:
+    """Call what the library would wait for without end; give up waiting after a time."""
+    raised: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            function()
+        except BaseException as error:  # noqa: BLE001 - handed to the caller below
+            raised.append(error)
+
+    thread = threading.Thread(target=work, name=what, daemon=True)
+    thread.start()
+    thread.join(timeout_s)
+    if thread.is_alive():
+        raise LogError("unreachable", f"{what} took longer than {timeout_s:g} s")
+    if raised:
+        if isinstance(raised[0], errors.KafkaError):
+            raise _translated(raised[0], "failed") from raised[0]
+        raise raised[0]
+
+
+def _tp(partition: Partition) -> Any:
+    return kafka.TopicPartition(partition.topic, partition.number)
+
+
+def _there(partitions: Collection[Partition]) -> list[Any]:
+    return [_tp(partition) for partition in partitions]
+
+
+def _back(found: Mapping[Any, int]) -> dict[Partition, int]:
+    return {Partition(tp.topic, tp.partition): int(offset) for tp, offset in found.items()}
+
+
+def _noted(offsets: Mapping[Partition, int], note: str) -> dict[Any, Any]:
+    return {_tp(partition): kafka.OffsetAndMetadata(offset, note, -1) for partition, offset in offsets.items()}
+
+
+def _ms(seconds: float) -> int:
+    return int(seconds * 1000)

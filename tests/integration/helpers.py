@@ -1,0 +1,110 @@
+"""Topics, records and clients for the tests on a real broker."""
+
+import itertools
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from kafka import KafkaAdminClient, TopicPartition
+from kafka.admin import NewPartitions
+
+from connectors.kafka.client import Library, LogReader, LogWriter, Outgoing, Partition
+from connectors.kafka.fast_client import FastLibrary
+from connectors.kafka.python_client import PythonLibrary
+from connectors.kafka.settings import KafkaConnection
+from connectors.records import Record
+
+CLIENTS = ("kafka-python", "confluent-kafka")
+_NUMBERS = itertools.count()
+
+
+def library(client: str, bootstrap: str) -> Library:
+    """Return a library by its name, for a broker without security."""
+    connection = KafkaConnection(bootstrap_servers=bootstrap, start_wait_s=20.0)
+    return PythonLibrary(connection) if client == "kafka-python" else FastLibrary(connection)
+
+
+def fresh(name: str) -> str:
+    """Return a name that no earlier run on the same broker used."""
+    return f"{name}-{os.getpid()}-{next(_NUMBERS)}"
+
+
+def topic(bootstrap: str, partitions: int = 1, *, configs: Mapping[str, str] | None = None) -> str:
+    """Make a topic and return its name."""
+    name = fresh("topic")
+    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+    spec = {"num_partitions": partitions, "replication_factor": 1, "configs": dict(configs or {})}
+    admin.create_topics({name: spec})
+    admin.close()
+    return name
+
+
+def delete_topic(bootstrap: str, name: str) -> None:
+    """Delete a topic, and wait until it is gone."""
+    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+    admin.delete_topics([name])
+    while name in [one["name"] for one in admin.describe_topics() if not one["error_code"]]:
+        time.sleep(0.05)
+    admin.close()
+
+
+def add_partitions(bootstrap: str, name: str, total: int) -> None:
+    """Give a topic more partitions."""
+    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+    admin.create_partitions({name: NewPartitions(total)})
+    admin.close()
+
+
+def delete_before(bootstrap: str, partition: Partition, offset: int) -> None:
+    """Delete the records before an offset, as retention would."""
+    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+    admin.delete_records({TopicPartition(partition.topic, partition.number): offset})
+    admin.close()
+
+
+def fill(writer: LogWriter, name: str, rows: Sequence[tuple[int, int, bytes]]) -> None:
+    """Write rows of (partition, timestamp, value) and wait until they are there."""
+    for partition, timestamp_ms, value in rows:
+        writer.produce(Outgoing(name, value, partition=partition, timestamp_ms=timestamp_ms))
+    settled = writer.settle(20.0)
+    assert settled.waiting == 0
+    assert settled.failed == ()
+
+
+def read(reader: LogReader, count: int, *, limit_s: float = 20.0) -> dict[Partition, list[Record]]:
+    """Poll until `count` records have come."""
+    found: dict[Partition, list[Record]] = {}
+    until(lambda: _more(reader, found) >= count, limit_s)
+    return found
+
+
+def until(reached: Callable[[], bool], limit_s: float = 20.0) -> None:
+    """Wait until something holds."""
+    deadline = time.monotonic() + limit_s
+    while not reached():
+        assert time.monotonic() < deadline, f"not reached within {limit_s} s"
+        time.sleep(0.01)
+
+
+def everything(client: Library, name: str, *, committed_only: bool = True) -> list[Record]:
+    """Return all records of a topic, partition by partition."""
+    reader = client.reader(group="", committed_only=committed_only)
+    partitions = [Partition(name, number) for number in reader.partitions(name, timeout_s=10.0)]
+    ends = reader.end(partitions, timeout_s=10.0)
+    begins = reader.begin(partitions, timeout_s=10.0)
+    reader.assign(begins)
+    found: dict[Partition, list[Record]] = {partition: [] for partition in partitions}
+
+    def done() -> bool:
+        _more(reader, found)
+        return all(reader.position(partition) >= end for partition, end in ends.items())
+
+    until(done)
+    reader.close()
+    return [record for partition in partitions for record in found[partition]]
+
+
+def _more(reader: LogReader, found: dict[Partition, list[Record]]) -> int:
+    for partition, records in reader.poll(0.1, 1_000).items():
+        found.setdefault(partition, []).extend(records)
+    return sum(map(len, found.values()))
