@@ -45,16 +45,19 @@ class Engine(ABC):
         If a loss or the state is not finite at the end, everything is undone and run again one operation at a time,
         leaving out the events that caused it.
         """
-        new, results = self._run(step, state, rows, operations, control)
-        if _finite(new) and not np.isinf(results.loss).any() and not _lost(operations, results):
+        new, results, sound = self._run(step, state, rows, operations, control)
+        if sound:
             return new, results
         return self._run_guarded(step, state, rows, operations, control)
 
     @abstractmethod
     def _run(
         self, step: Step, state: State, rows: Rows, operations: Operations, control: Control
-    ) -> tuple[State, Results]:
-        """Run the operations in order, come what may. `state` is not changed."""
+    ) -> tuple[State, Results, bool]:
+        """Run the operations in order, come what may; `state` is not changed.
+
+        Returns the new state, the results, and whether the losses of what was learned and the new state are finite.
+        """
 
     def _run_guarded(
         self, step: Step, state: State, rows: Rows, operations: Operations, control: Control
@@ -70,8 +73,8 @@ class Engine(ABC):
                 part = Rows(rows.x[group], rows.y[group], rows.number[group])
                 one = Operations.of([(kind, 0, len(group))])
                 now = Control(control.rate, clear, control.plain)
-                new, results = self._run(step, state, part, one, now)
-                if _finite(new) and (kind == Kind.PREDICT_OBSERVE or np.isfinite(results.loss).all()):
+                new, results, sound = self._run(step, state, part, one, now)
+                if sound:
                     state = new
                     if kind != Kind.LEARN:
                         served[group] = results.served
@@ -91,8 +94,7 @@ class Engine(ABC):
         bad = set()
         for row in range(len(part)):
             alone = Rows(part.x[[row]], part.y[[row]], part.number[[row]])
-            new, results = self._run(step, state, alone, Operations.of([(kind, 0, 1)]), control)
-            if not _finite(new) or (kind != Kind.PREDICT_OBSERVE and not np.isfinite(results.loss).all()):
+            if not self._run(step, state, alone, Operations.of([(kind, 0, 1)]), control)[2]:
                 bad.add(row)
         return bad or set(range(len(part)))
 
@@ -104,24 +106,26 @@ class EagerEngine(Engine):
 
     def _run(
         self, step: Step, state: State, rows: Rows, operations: Operations, control: Control
-    ) -> tuple[State, Results]:
+    ) -> tuple[State, Results, bool]:
         feed = _Feed(step, rows, control)
         served = np.full((len(rows), step.head.width), np.nan)
         loss = np.full(len(rows), np.nan)
-        clear = control.clear
+        clear, sound = control.clear, True
         starts, stops = operations.start.tolist(), operations.stop.tolist()
         for kind, start, stop in zip(operations.kind.tolist(), starts, stops, strict=True):
             event = feed.event(start, stop, clear=clear)
             if kind == Kind.PREDICT_LEARN:
                 state, out, losses = step.predict_learn(state, event)
                 served[start:stop], loss[start:stop], clear = out.numpy(), losses.numpy(), False
+                sound = sound and bool(losses.isfinite().all())
             elif kind == Kind.PREDICT_OBSERVE:
                 served[start:stop] = step.predict(state, event).numpy()
                 state = step.observe(state, event)
             else:
                 state, losses = step.learn(state, event)
                 loss[start:stop], clear = losses.numpy(), False
-        return state, Results(served, loss)
+                sound = sound and bool(losses.isfinite().all())
+        return state, Results(served, loss), sound and _finite(state)
 
 
 class _Feed:
@@ -151,15 +155,6 @@ def _finite(state: Mapping[str, Mapping[str, Tensor]]) -> bool:
     return all(
         bool(torch.isfinite(t).all()) for tensors in state.values() for t in tensors.values() if t.is_floating_point()
     )
-
-
-def _lost(operations: Operations, results: Results) -> bool:
-    """Tell whether a row that was learned has a NaN loss."""
-    learned = np.zeros(len(results.loss), dtype=bool)
-    for kind, start, stop in zip(operations.kind, operations.start, operations.stop, strict=True):
-        if kind != Kind.PREDICT_OBSERVE:
-            learned[start:stop] = True
-    return bool(np.isnan(results.loss[learned]).any())
 
 
 def _why(kind: Kind) -> str:

@@ -1,9 +1,9 @@
-"""From torch's graph to nodes and views. Equal nodes are made once; an operator that has no lowering is named.
+"""From torch's graph to nodes and views; an operator that has no lowering is named.
 
-A matrix product is a sum over a pointwise product, looped in the order in which the larger operand lies in memory.
+View operators are applied to an index tensor with the same strides, and the new strides read off the result. Most other
+operators are pointwise or reductions; the rest stands in a table, here and in `streamnn.native.arrays`.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,27 +11,20 @@ import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
-from streamnn.native.nodes import Node, Operand, Scalar, Shape, View, contiguous
-from streamnn.native.operators import POINTWISE
+from streamnn.native.arrays import LOWERINGS, UnsupportedOperator
+from streamnn.native.builder import Builder
+from streamnn.native.nodes import Node, Operand, Scalar, View
+from streamnn.native.operators import COMPARISONS, POINTWISE, REDUCE
 
 VIEWS = frozenset(
     "unsqueeze squeeze permute view _unsafe_view reshape expand slice select t transpose unbind split split_with_sizes"
-    " diagonal as_strided".split()
+    " diagonal as_strided unfold".split()
 )
 FILLS: dict[str, int | float] = {  # name -> position of the fill value, or the value itself as a float
     "full": 1, "full_like": 1, "scalar_tensor": 0, "zeros_like": 0.0, "ones_like": 1.0, "zeros": 0.0, "ones": 1.0,
     "empty_permuted": 0.0, "empty_like": 0.0, "empty": 0.0, "new_zeros": 0.0, "new_ones": 1.0, "new_full": 2,
 }  # fmt: skip
 COPIES = frozenset(("clone", "alias", "detach", "lift_fresh_copy", "contiguous"))
-REDUCTIONS = frozenset(("sum", "mean", "amax", "amin", "any", "all", "prod"))
-
-
-class UnsupportedOperator(NotImplementedError):
-    """An operator that the native engine cannot lower."""
-
-    def __init__(self, operator: str) -> None:
-        super().__init__(f"operator {operator} has no native lowering")
-        self.operator = operator
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,31 +36,17 @@ class Lowered:
     outputs: list[View]
 
 
-class _Maker:
-    """Makes nodes, each distinct one once."""
-
-    def __init__(self) -> None:
-        self.order: list[Node] = []
-        self._known: dict[Any, Node] = {}
-
-    def __call__(self, node: Node) -> View:
-        key = (
-            node.kind, node.shape, node.dtype, node.op, node.dims, node.keep, node.dim, repr(node.fill),
-            tuple(a.key if isinstance(a, View) else (type(a).__name__, repr(a)) for a in node.args),
-        )  # fmt: skip
-        if key not in self._known:
-            self._known[key] = node
-            self.order.append(node)
-        return View.of(self._known[key])
-
-
-def lower(graph: fx.Graph) -> Lowered:
+def lower(graph: fx.Graph, states: int = 0) -> Lowered:
     """Lower a graph of elementary operators.
+
+    Args:
+        graph: what to lower.
+        states: the first so many inputs and outputs are the leaves of a state, old and new.
 
     Raises:
         UnsupportedOperator: the graph holds an operator without a lowering.
     """
-    make, env, inputs = _Maker(), dict[fx.Node, Any](), list[Node]()
+    make, env, inputs = Builder(), dict[fx.Node, Any](), list[Node]()
 
     def value(a: Any) -> Any:
         if isinstance(a, fx.Node):
@@ -76,132 +55,97 @@ def lower(graph: fx.Graph) -> Lowered:
 
     for f in graph.nodes:
         if f.op == "placeholder":
-            inputs.append(Node("input", tuple(f.meta["val"].shape), f.meta["val"].dtype))
-            env[f] = View.of(inputs[-1])
+            shape = tuple(f.meta["val"].shape)
+            inputs.append(Node("input", tuple(n for n in shape if n != 1), f.meta["val"].dtype))
+            env[f] = View.of(inputs[-1], shape)
         elif f.op == "get_attr":
-            env[f] = _constant(getattr(graph.owning_module, str(f.target)), make)
+            env[f] = make.data(getattr(graph.owning_module, str(f.target)))
         elif f.op == "output":
-            return Lowered(inputs, make.order, [value(a) for a in pytree.tree_leaves(f.args[0])])
-        elif not hasattr(f.target, "_schema"):  # operator.getitem
+            outputs = [value(a) for a in pytree.tree_leaves(f.args[0])]
+            for i, view in enumerate(outputs[:states]):
+                # a leaf that is made of another's old memory needs a copy of it before that is overwritten
+                if view.node.kind == "input" and not (view.node is inputs[i] and view.whole):
+                    outputs[i] = make.dense(view)
+            return Lowered(inputs, make.order, outputs)
+        elif not isinstance(f.target, torch._ops.OpOverload):  # operator.getitem
             env[f] = value(f.args[0])[f.args[1]]
         else:
-            env[f] = _operator(f, [value(a) for a in f.args], make)
+            env[f] = _operator(f, f.target, [value(a) for a in f.args], make)
     raise AssertionError("a graph ends with its output")
 
 
-def _operator(f: fx.Node, a: list[Any], make: _Maker) -> Any:
-    name: str = f.target._schema.name.split("::")[1]  # type: ignore[union-attr]
+def _operator(f: fx.Node, target: torch._ops.OpOverload, a: list[Any], make: Builder) -> Any:
+    name = target._schema.name.split("::")[1]
     out = f.meta["val"]
-    shape: Shape = () if isinstance(out, (list, tuple)) else tuple(out.shape)
     if name in VIEWS:
-        return _view(f, a)
+        return _view(f, target, a, make)
+    if name in LOWERINGS:
+        return LOWERINGS[name](make, out, a, f.kwargs)
+    if not isinstance(out, torch.Tensor):
+        raise UnsupportedOperator(str(target))
+    shape = tuple(out.shape)
     if name in FILLS:
         at = FILLS[name]
-        fill = at if isinstance(at, float) else a[at]
-        return _full(fill, shape, out.dtype, make)
-    if name in COPIES or (name == "_to_copy" and a[0].node.dtype == out.dtype):
+        return make.full(at if isinstance(at, float) else a[at], shape, out.dtype)
+    if name in COPIES:
         return a[0]
+    if name in ("_to_copy", "convert_element_type"):
+        return make.cast(a[0], out.dtype)
     if name in ("copy", "fill"):
-        source = a[1]
-        if not isinstance(source, View):
-            return _full(source, shape, out.dtype, make)
-        return make(Node("point", shape, out.dtype, "_to_copy", [source.expand(shape)]))
+        return make.cast(a[1].expand(shape), out.dtype) if isinstance(a[1], View) else make.full(a[1], shape, out.dtype)
     if name in POINTWISE or name in ("pow", "clamp"):
-        scaled = _alpha(f, a, make, out.dtype)
-        return make(Node("point", shape, out.dtype, name, [_broadcast(x, shape) for x in scaled]))
-    if name in REDUCTIONS:
+        known = _known(f, target, a)
+        if known is not None:
+            return make.full(known, shape, out.dtype)
+        if name in COMPARISONS:
+            a = _same_type(f, a, make)
+        return make.point(name, _alpha(f, a, make, out.dtype), shape, out.dtype)
+    if name in REDUCE:
         rank = len(a[0].shape)
         listed = a[1] if len(a) > 1 and a[1] not in (None, []) else range(rank)
-        dims = tuple(d % rank for d in ([listed] if isinstance(listed, int) else listed)) if rank else ()
-        return make(Node("reduce", shape, out.dtype, name, [a[0]], dims=dims, keep=bool(rank) and len(shape) == rank))
-    if name in ("mm", "bmm"):
-        return _matmul(a[0], a[1], out.dtype, make)
-    if name == "cat":
-        return make(Node("cat", shape, out.dtype, args=list(a[0]), dim=(a[1] if len(a) > 1 else 0) % len(shape)))
-    if name == "stack":
-        dim = (a[1] if len(a) > 1 else 0) % len(shape)
-        parts = [View(v.node, v.shape[:dim] + (1,) + v.shape[dim:], v.strides[:dim] + (0,) + v.strides[dim:], v.offset) for v in a[0]]  # fmt: skip
-        return make(Node("cat", shape, out.dtype, args=list(parts), dim=dim))
-    if name == "gather":
-        return make(Node("gather", shape, out.dtype, args=[a[0], a[2]], dim=a[1] % max(len(shape), 1)))
-    if name == "scatter":
-        return make(Node("scatter", shape, out.dtype, args=[a[0], a[2], a[3]], dim=a[1] % max(len(shape), 1)))
-    if name == "arange":
-        return _constant(torch.arange(*[x for x in a if isinstance(x, (int, float))], dtype=out.dtype), make)
-    raise UnsupportedOperator(str(f.target))
+        dims = [d % rank for d in ([listed] if isinstance(listed, int) else listed)] if rank else []
+        return make.reduce(name, a[0], dims, shape, out.dtype)
+    raise UnsupportedOperator(str(target))
 
 
-def _alpha(f: fx.Node, a: list[Any], make: _Maker, dtype: torch.dtype) -> list[Any]:
+def _known(f: fx.Node, target: torch._ops.OpOverload, a: list[Any]) -> Scalar | None:
+    """Compute a pointwise operator now, if all its operands are constants."""
+    views = [x for x in a if isinstance(x, View)]
+    if any(v.node.kind != "const" for v in views):
+        return None
+    numbers = [torch.tensor(x.node.fill, dtype=x.node.dtype) if isinstance(x, View) else x for x in a]
+    found: Scalar = target(*numbers, **f.kwargs).item()
+    return found
+
+
+def _same_type(f: fx.Node, a: list[Any], make: Builder) -> list[Operand]:
+    """Convert the operands of a comparison to the type in which torch compares them."""
+    x, y = (x.meta["val"] if isinstance(x, fx.Node) else x for x in f.args[:2])
+    dtype = torch.result_type(x, y)
+    return [make.cast(v, dtype) if isinstance(v, View) else torch.tensor(v, dtype=dtype).item() for v in a[:2]]
+
+
+def _alpha(f: fx.Node, a: list[Any], make: Builder, dtype: torch.dtype) -> list[Operand]:
     """Write out add(x, y, alpha=k) and sub(x, y, alpha=k)."""
-    alpha = f.kwargs.get("alpha", 1)
+    alpha: Any = f.kwargs.get("alpha", 1)
     if alpha == 1:
         return a
     y = a[1]
-    if isinstance(y, View):
-        y = make(Node("point", y.shape, dtype, "mul", [y, _scalar(alpha)]))
-    else:
-        y = y * _scalar(alpha)
-    return [a[0], y]
+    return [a[0], make.point("mul", [y, alpha], y.shape, dtype) if isinstance(y, View) else y * alpha]
 
 
-def _scalar(x: object) -> Scalar:
-    assert isinstance(x, (int, float, bool))
-    return x
-
-
-def _broadcast(x: Any, shape: Shape) -> Operand:
-    return x.expand(shape) if isinstance(x, View) else x
-
-
-def _full(fill: Scalar, shape: Shape, dtype: torch.dtype, make: _Maker) -> View:
-    node = make(Node("const", (), dtype, fill=fill)).node
-    return View(node, shape, (0,) * len(shape))
-
-
-def _constant(tensor: torch.Tensor, make: _Maker) -> View:
-    """Lower a tensor known when tracing: a scalar, or a concatenation of scalars."""
-    if tensor.dim() == 0:
-        return _full(tensor.item(), (), tensor.dtype, make)
-    flat = [_full(v, (1,), tensor.dtype, make) for v in tensor.flatten().tolist()]
-    whole = make(Node("cat", (tensor.numel(),), tensor.dtype, args=list(flat)))
-    return View(whole.node, tuple(tensor.shape), contiguous(tensor.shape))
-
-
-def _view(f: fx.Node, a: list[Any]) -> Any:
-    """Apply a view operator to an index tensor with the same strides, and read the new strides off the result."""
-    v: View = a[0]
-    extent = v.offset + sum((n - 1) * s for n, s in zip(v.shape, v.strides, strict=True)) + 1
-    index = torch.arange(max(extent, 1)).as_strided(v.shape, v.strides, v.offset)
-    if str(f.target).startswith("aten._unsafe_view"):
-        result: Any = index.reshape(a[1])
-    else:
-        result = f.target(index, *a[1:], **f.kwargs)  # type: ignore[operator]
-
-    def look(r: torch.Tensor) -> View:
-        if r.untyped_storage().data_ptr() != index.untyped_storage().data_ptr():
-            raise UnsupportedOperator(f"{f.target} of a view that has to be copied")
-        return View(v.node, tuple(r.shape), tuple(r.stride()), int(r.storage_offset()))
-
-    return pytree.tree_map(look, result)
-
-
-def _matmul(x: View, y: View, dtype: torch.dtype, make: _Maker) -> View:
-    *batch, m, k = x.shape
-    n, bx, by = y.shape[-1], x.strides[:-2], y.strides[:-2]
-    if k == 1:  # an outer product has nothing to sum
-        shape = (*batch, m, n)
-        return make(Node("point", shape, dtype, "mul", [x.expand(shape), y.expand(shape)]))
-    # the sum runs innermost if that walks the larger operand in steps of one, else rows are accumulated
-    dot = y.strides[-2] == 1 != y.strides[-1] if m <= n else x.strides[-1] == 1 == y.strides[-2]
-    if dot:
-        shape, dim = (*batch, m, n, k), len(batch) + 2
-        xs: Sequence[int] = (*bx, x.strides[-2], 0, x.strides[-1])
-        ys: Sequence[int] = (*by, 0, y.strides[-1], y.strides[-2])
-    else:
-        shape, dim = (*batch, m, k, n), len(batch) + 1
-        xs = (*bx, x.strides[-2], x.strides[-1], 0)
-        ys = (*by, 0, y.strides[-2], y.strides[-1])
-    product = make(
-        Node("point", shape, dtype, "mul", [View(x.node, shape, tuple(xs), x.offset), View(y.node, shape, tuple(ys), y.offset)])
-    )  # fmt: skip
-    return make(Node("reduce", (*batch, m, n), dtype, "sum", [product], dims=(dim,)))
+def _view(f: fx.Node, target: torch._ops.OpOverload, a: list[Any], make: Builder) -> Any:
+    name, v = target._schema.name.split("::")[1], a[0]
+    if name == "as_strided" and not v.whole:
+        raise UnsupportedOperator(f"{target} of a view")
+    result: Any = None
+    for source in (v, make.dense(v)):  # a view that cannot be looked at so is laid out first
+        if any(s < 0 for s in source.strides):
+            continue
+        extent = source.offset + sum((n - 1) * s for n, s in zip(source.shape, source.strides, strict=True)) + 1
+        index = torch.arange(max(extent, 1)).as_strided(source.shape, source.strides, source.offset)
+        result = index.reshape(a[1]) if name in ("_unsafe_view", "view") else target(index, *a[1:], **f.kwargs)
+        home = index.untyped_storage().data_ptr()
+        if all(r.untyped_storage().data_ptr() == home for r in pytree.tree_leaves(result)):
+            break
+    return pytree.tree_map(lambda r: View(source.node, tuple(r.shape), tuple(r.stride()), int(r.storage_offset())), result)

@@ -1,8 +1,8 @@
 """The pointwise operators as C: one line each, with {0}, {1}, ... for the operands and {f} for the suffix of float.
 
 Every operator treats NaN as torch does: comparisons that decide are written so that NaN falls through to itself.
-`PROMOTE` holds the operators whose operands keep their own common type (comparisons give bool); the operands of all
-others are converted to the type of the result first.
+`KEEP_TYPE` holds the operators that give bool and whose operands keep their own type; the operands of all others are
+converted to the type of the result first.
 """
 
 import math
@@ -19,8 +19,8 @@ POINTWISE = {
     "log2": "log2{f}({0})", "expm1": "expm1{f}({0})", "sqrt": "sqrt{f}({0})", "rsqrt": "1/sqrt{f}({0})",
     "tanh": "tanh{f}({0})", "sin": "sin{f}({0})", "cos": "cos{f}({0})", "erf": "erf{f}({0})",
     "sigmoid": "1/(1+exp{f}(-{0}))", "relu": "{0}<0?0:{0}", "abs": "{abs}({0})", "reciprocal": "1/{0}",
-    "sign": "({0}>0)-({0}<0)", "floor": "floor{f}({0})", "ceil": "ceil{f}({0})", "trunc": "trunc{f}({0})",
-    "round": "nearbyint{f}({0})", "square": "{0}*{0}",
+    "sign": "{0}>0?1:{0}<0?-1:{0}", "floor": "floor{f}({0})", "ceil": "ceil{f}({0})", "trunc": "trunc{f}({0})",
+    "round": "nearbyint{f}({0})", "square": "{0}*{0}", "atan2": "atan2{f}({0},{1})",
     "isnan": "{0}!={0}", "isinf": "isinf({0})", "logical_not": "!{0}", "bitwise_not": "{not}{0}", "_to_copy": "{0}",
     "add": "{0}+{1}", "sub": "{0}-{1}", "rsub": "{1}-{0}", "mul": "{0}*{1}", "div": "{0}/{1}",
     "maximum": "({0}>{1}||{0}!={0})?{0}:{1}", "minimum": "({0}<{1}||{0}!={0})?{0}:{1}",
@@ -32,7 +32,8 @@ POINTWISE = {
     "__lshift__": "{0}<<{1}", "__rshift__": "{0}>>{1}",
 }  # fmt: skip
 
-PROMOTE = frozenset(("ne", "eq", "gt", "lt", "ge", "le", "isnan", "isinf", "logical_and", "logical_or", "logical_xor", "logical_not"))  # fmt: skip
+COMPARISONS = frozenset(("ne", "eq", "gt", "lt", "ge", "le"))
+KEEP_TYPE = COMPARISONS | {"isnan", "isinf", "logical_and", "logical_or", "logical_xor", "logical_not"}
 
 # start value, update of {0} by {1}, and the name of the OpenMP reduction (empty: not reassociated)
 REDUCE = {
@@ -41,8 +42,9 @@ REDUCE = {
     "prod": ("1", "{0}*={1}", ""),
     "amax": ("-INFINITY", "{0}=({0}>{1}||{0}!={0})?{0}:{1}", ""),
     "amin": ("INFINITY", "{0}=({0}<{1}||{0}!={0})?{0}:{1}", ""),
-    "any": ("0", "{0}|={1}!=0", ""),
-    "all": ("1", "{0}&={1}!=0", ""),
+    "any": ("0", "{0}|={1}!=0", "|"),
+    "argmax": ("", "", ""),
+    "all": ("1", "{0}&={1}!=0", "&"),
 }
 
 

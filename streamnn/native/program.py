@@ -1,24 +1,26 @@
-"""A step as one library: each operation traced, lowered, scheduled and written once, and one C loop that runs a list.
+"""Operations on one state as one library: each traced, lowered, scheduled and written once, and a C loop that runs a list.
 
-The state's leaves, in a fixed order, are shared by all operations and changed in place.
+The leaves of the state lie one after another in one block of memory, which every operation changes in place. Rows are
+taken from arrays by number; what holds for a whole call is shared.
 """
 
 import ctypes
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from streamnn.native import build
-from streamnn.native.emit import emit
-from streamnn.native.lower import lower
+from streamnn.native.emit import ALIGN, emit
+from streamnn.native.lower import Lowered, lower
+from streamnn.native.nodes import Node
 from streamnn.native.operators import C_TYPES
 from streamnn.native.schedule import schedule
 from streamnn.native.trace import trace
-from streamnn.operations import Kind, Operations
-from streamnn.step import Event, State, Step
 
 HEADER = """#include <math.h>
 #include <stdint.h>
@@ -30,7 +32,7 @@ HEADER = """#include <math.h>
 # Denormal moments cost hundreds of cycles each: they are flushed to zero inside the call, and the caller's floating-point
 # mode is put back after it.
 LOOP = """
-void run(int64_t n, const int8_t *kind, const int64_t *row, void **s, void **x, void **o, char *scratch) {
+int64_t run(int64_t n, const int8_t *kind, const int64_t *row, struct state *s, void **x, void **o, struct scratch *t) {
 #if defined(__x86_64__)
 unsigned mode = _mm_getcsr();
 _mm_setcsr(mode | 0x8040);
@@ -39,127 +41,175 @@ for (int64_t i = 0; i < n; i++) {
 switch (kind[i]) {
 %s}
 }
+int64_t bad = 0;
+%s
 #if defined(__x86_64__)
 _mm_setcsr(mode);
 #endif
+return bad;
 }
 """
 
+Array = npt.NDArray[np.generic]
+_NUMPY = {torch.float32: np.float32, torch.float64: np.float64, torch.int64: np.int64, torch.int32: np.int32, torch.bool: np.bool_}  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
-class Leaf:
-    """One tensor of the state."""
+class Operation:
+    """One pure operation.
 
-    part: str
-    name: str
+    Attributes:
+        function: (state leaves, inputs) -> (new leaves, outputs).
+        slots: which output array each of its outputs is written to.
+    """
+
+    function: Callable[[Sequence[Tensor], Sequence[Tensor]], tuple[Sequence[Tensor], Sequence[Tensor]]]
+    slots: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a leaf lies in the block: first byte, shape, strides in elements, type."""
+
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: torch.dtype
 
 
 class Program:
-    """The compiled operations of a step at one capacity, for one event at a time.
+    """The compiled operations.
 
     Args:
-        step: what to compile.
-        state: a state of the right shapes.
+        leaves: the state, as examples of shape and type.
+        operations: by the number that lists of operations use.
+        rows: examples of the inputs that differ from row to row.
+        shared: examples of the inputs that hold for a whole call.
 
     Raises:
-        UnsupportedOperator: an operator of the step has no lowering.
+        UnsupportedOperator: an operator has no lowering.
         CompilerError: there is no compiler, or it failed.
     """
 
-    def __init__(self, step: Step, state: State) -> None:
+    def __init__(
+        self,
+        leaves: Sequence[Tensor],
+        operations: Sequence[Operation],
+        rows: Sequence[Tensor],
+        shared: Sequence[Tensor],
+    ) -> None:
         began = time.perf_counter()
-        self.leaves = [Leaf(part, name) for part, tensors in state.items() for name in tensors]
-        self._parts = list(state)
-        inputs = state["inputs"]["mean"].shape[0]
-        flat = [state[leaf.part][leaf.name] for leaf in self.leaves]
-        example = [
-            torch.zeros(1, inputs, dtype=torch.float64),
-            torch.zeros(1, step.head.width, dtype=torch.float64),
-            torch.zeros(1, dtype=torch.int64),
-            torch.zeros(inputs, dtype=torch.bool),
-            torch.zeros((), dtype=step.dtype),
-            torch.zeros((), dtype=torch.bool),
-        ]
-        functions: dict[str, str] = {}
-        cases, self._scratch_bytes = [], 0
-        for kind in Kind:
-            graph = trace(lambda *a, kind=kind: self._operation(step, kind, list(a)), [*flat, *example])
-            lowered = lower(graph)
-            emitted = emit(lowered, schedule(lowered, len(flat)), len(flat), functions)
-            self._scratch_bytes = max(self._scratch_bytes, emitted.scratch_bytes)
-            types = [C_TYPES[n.dtype] for n in lowered.inputs]
-            outs = [C_TYPES[v.node.dtype] for v in lowered.outputs[len(flat) :]]
-            cases.append(_case(kind, types, outs, len(flat), [e.numel() for e in example[:3]], step.head.width, emitted.body))
-        defined = [f"static __attribute__((noinline)) void {name}{body}\n" for body, name in functions.items()]
-        self.source = HEADER + "".join(defined) + LOOP % "".join(cases)
+        lowered = [self._lower(o, leaves, [*rows, *shared]) for o in operations]
+        self.places, self.state_bytes = _lay_out(lowered[0].inputs[: len(leaves)], leaves)
+        self.source, self.outputs = self._write(lowered, operations, [r.numel() for r in rows], len(leaves))
         self.trace_s = time.perf_counter() - began
         began = time.perf_counter()
         library, self.built = build.load(self.source)
         self.build_s = time.perf_counter() - began
         self._run = library.run
         self._run.argtypes = [ctypes.c_int64] + [ctypes.c_void_p] * 6
-        self._run.restype = None
+        self._run.restype = ctypes.c_int64
+        self.scratch_bytes = int(library.scratch_bytes())
+        assert int(library.state_bytes()) == self.state_bytes
         self._library = library
 
+    def pack(self, leaves: Sequence[Tensor]) -> Tensor:
+        """Copy leaves into a new block."""
+        block = aligned(self.state_bytes)
+        for view, leaf in zip(self.unpack(block), leaves, strict=True):
+            view.copy_(leaf)
+        return block
+
+    def unpack(self, block: Tensor) -> list[Tensor]:
+        """Look at a block as leaves."""
+        typed = {dtype: block.view(dtype) for dtype in {p.dtype for p in self.places}}
+        return [typed[p.dtype].as_strided(p.shape, p.strides, p.offset // p.dtype.itemsize) for p in self.places]
+
     def run(
-        self, state: State, operations: Operations, arrays: list[np.ndarray[tuple[int, ...], np.dtype[np.generic]]],
-        served: np.ndarray[tuple[int, ...], np.dtype[np.float64]], loss: np.ndarray[tuple[int, ...], np.dtype[np.generic]],
-    ) -> None:  # fmt: skip
-        """Run operations over rows. Changes `state` in place and fills `served` [K, W] and `loss` [K].
+        self, block: Tensor, kind: npt.NDArray[np.int8], row: npt.NDArray[np.int64], inputs: Sequence[Array],
+        outputs: Sequence[Array],
+    ) -> bool:  # fmt: skip
+        """Run operations in order. Changes the block in place and fills the outputs; returns whether the state is finite.
 
         Args:
-            state: contiguous tensors in the order of `leaves`.
-            operations: each over a single row.
-            arrays: x [K, F], y [K, W], number [K], plain [F], rate [], clear [] (cleared after the first learning step).
-            served: float64, written for the rows that are predicted.
-            loss: in the network's precision, written for the rows that are learned.
+            block: the state.
+            kind: [N] number of each operation.
+            row: [N] the row that each reads and writes.
+            inputs: rows [K, ...], then what is shared; dense, of the types of the examples.
+            outputs: [K, ...] for each slot, dense.
         """
-        pointers = [state[leaf.part][leaf.name].data_ptr() for leaf in self.leaves]
-        scratch = np.empty(self._scratch_bytes + 128, dtype=np.uint8)
-        base = scratch.ctypes.data
-        self._run(
-            len(operations),
-            operations.kind.ctypes.data,
-            operations.start.ctypes.data,
-            ctypes.byref((ctypes.c_void_p * len(pointers))(*pointers)),
-            ctypes.byref((ctypes.c_void_p * len(arrays))(*[a.ctypes.data for a in arrays])),
-            ctypes.byref((ctypes.c_void_p * 2)(served.ctypes.data, loss.ctypes.data)),
-            base + -base % 64,
+        scratch = aligned(self.scratch_bytes)
+        bad = self._run(
+            len(kind),
+            kind.ctypes.data,
+            row.ctypes.data,
+            block.data_ptr(),
+            ctypes.byref((ctypes.c_void_p * len(inputs))(*[a.ctypes.data for a in inputs])),
+            ctypes.byref((ctypes.c_void_p * len(outputs))(*[a.ctypes.data for a in outputs])),
+            scratch.data_ptr(),
         )
+        return not bad
 
-    def _operation(self, step: Step, kind: Kind, flat: list[Tensor]) -> list[Tensor]:
-        """One operation as a function of flat tensors: state leaves and inputs in, new leaves and outputs out."""
-        count = len(self.leaves)
-        state: State = {part: {} for part in self._parts}
-        for leaf, tensor in zip(self.leaves, flat[:count], strict=True):
-            state[leaf.part][leaf.name] = tensor
-        x, y, number, plain, rate, clear = flat[count:]
-        valid = torch.ones(1, dtype=torch.bool)
-        event = Event(x=x, y=y, valid=valid, number=number, plain=plain, rate=rate, clear=clear)
-        if kind == Kind.PREDICT_LEARN:
-            new, served, loss = step.predict_learn(state, event)
-            outs = [served, loss]
-        elif kind == Kind.PREDICT_OBSERVE:
-            outs = [step.predict(state, event)]
-            new = step.observe(state, event)
-        else:
-            new, loss = step.learn(state, event)
-            outs = [loss]
-        return [new[leaf.part][leaf.name] for leaf in self.leaves] + outs
+    def _lower(self, operation: Operation, leaves: Sequence[Tensor], inputs: Sequence[Tensor]) -> Lowered:
+        def flat(*tensors: Tensor) -> list[Tensor]:
+            new, outs = operation.function(tensors[: len(leaves)], tensors[len(leaves) :])
+            return [*new, *outs]
+
+        return lower(trace(flat, [*leaves, *inputs]), len(leaves))
+
+    def _write(
+        self, lowered: Sequence[Lowered], operations: Sequence[Operation], sizes: Sequence[int], states: int
+    ) -> tuple[str, list[tuple[tuple[int, ...], np.dtype[np.generic]]]]:
+        scratch, functions, cases = [], [], []
+        outputs: dict[int, tuple[tuple[int, ...], np.dtype[np.generic]]] = {}
+        for number, (low, operation) in enumerate(zip(lowered, operations, strict=True)):
+            emitted = emit(low, schedule(low, states), states, f"f{number}_", operation.slots)
+            members = "".join(emitted.scratch) or "char none;\n"
+            scratch.append(f"struct {{\n{members}}};\n")
+            functions += emitted.constants + emitted.functions
+            lines = []
+            for j, node in enumerate(low.inputs[states:]):
+                step = f" + row[i] * {sizes[j]}" if j < len(sizes) else ""
+                lines.append(f"const {C_TYPES[node.dtype]} *x{j} = (const {C_TYPES[node.dtype]} *)x[{j}]{step};\n")
+            for slot, v in zip(operation.slots, low.outputs[states:], strict=True):
+                c = C_TYPES[v.node.dtype]
+                size = int(np.prod(v.shape))
+                lines.append(f"{c} *o{slot} = ({c} *)o[{slot}] + row[i] * {size};\n")
+                outputs[slot] = (v.shape, np.dtype(_NUMPY[v.node.dtype]))
+            cases.append(f"case {number}: {{\n{''.join([*lines, *emitted.calls])}break; }}\n")
+        inputs = lowered[0].inputs[:states]
+        members = "".join(f"{C_TYPES[n.dtype]} s{i}[{max(n.size, 1)}] {ALIGN};\n" for i, n in enumerate(inputs))
+        structs = f"struct state {{\n{members or 'char none;'}}};\nstruct scratch {{ union {{\n{''.join(scratch)}}}; }};\n"
+        sizes_of = "".join(f"int64_t {name}_bytes(void) {{ return sizeof(struct {name}); }}\n" for name in ("state", "scratch"))
+        text = HEADER + structs + sizes_of + "".join(functions) + LOOP % ("".join(cases), _finite(inputs))
+        return text, [outputs[slot] for slot in sorted(outputs)]
 
 
-def _case(
-    kind: Kind, inputs: list[str], outputs: list[str], states: int, sizes: list[int], width: int, body: list[str]
-) -> str:
-    """Write one case of the loop's switch: name the pointers of this row, then call the loop nests."""
-    lines = [f"{t} *s{i} = ({t} *)s[{i}];" for i, t in enumerate(inputs[:states])]
-    for j, t in enumerate(inputs[states:]):
-        step = f" + row[i] * {sizes[j]}" if j < len(sizes) else ""
-        lines.append(f"{t} *x{j} = ({t} *)x[{j}]{step};")
-    loss = len(outputs) - 1 if kind != Kind.PREDICT_OBSERVE else -1
-    for j, t in enumerate(outputs):
-        place = "o[1]) + row[i]" if j == loss else f"o[0]) + row[i] * {width}"
-        lines.append(f"{t} *o{j} = (({t} *){place};")
-    done = "*(uint8_t *)x[5] = 0;\n" if kind != Kind.PREDICT_OBSERVE else ""
-    text = "\n".join([*lines, *body])
-    return f"case {int(kind)}: {{\n{text}\n{done}break; }}\n"
+def aligned(size: int) -> Tensor:
+    """Make a block of memory that begins at a cache line."""
+    raw = torch.empty(size + 64, dtype=torch.uint8)
+    first = -raw.data_ptr() % 64
+    return raw[first : first + size]
+
+
+def _lay_out(nodes: Sequence[Node], leaves: Sequence[Tensor]) -> tuple[list[Place], int]:
+    """Lay the state's leaves out as the struct has them."""
+    places, offset = [], 0
+    for node, leaf in zip(nodes, leaves, strict=True):
+        shape = tuple(leaf.shape)
+        places.append(Place(offset, shape, leaf.contiguous().stride(), leaf.dtype))
+        offset += -(-max(node.size, 1) * leaf.dtype.itemsize // 64) * 64
+    return places, max(offset, 1)
+
+
+def _finite(leaves: Sequence[Node]) -> str:
+    """Write the search for infinite and NaN entries: x - x is 0 for all others."""
+    text = ""
+    for i, n in enumerate(leaves):
+        if n.dtype.is_floating_point and n.size:
+            kind = C_TYPES[n.dtype]
+            text += (
+                f"{{ {kind} sum = 0;\n#pragma omp simd reduction(+:sum)\n"
+                f"for (int64_t i = 0; i < {n.size}; i++) sum += s->s{i}[i] - s->s{i}[i];\nbad |= sum != 0; }}\n"
+            )
+    return text

@@ -1,22 +1,25 @@
 """Which loops there are, what they share, what stays in registers, and which new state may overwrite the old.
 
-Pointwise nodes of one shape that can run in one loop form a group. What only its own loop uses stays in a register; a
-pointwise node that only one reduction reads, whole, is computed inside that reduction. Nodes that nothing needs are
-dropped.
+A loop nest runs over one shape. It computes pointwise nodes of that shape, and sums of arrays of that shape over trailing
+dimensions. What only its own loop uses stays in a register. A pointwise node that only sums read, or that is larger than
+all it is made from (an outer product: a weight's gradient), is not stored at all but computed where it is read. Nodes that
+nothing needs are dropped.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from streamnn.native.lower import Lowered
-from streamnn.native.nodes import Kind, Node, Shape, View
+from streamnn.native.nodes import Node, Shape, View
+
+CHEAP = frozenset(("mul", "neg", "abs", "add", "sub", "_to_copy"))  # worth computing again instead of storing
 
 
 @dataclass(slots=True)
 class Group:
-    """Nodes computed by one loop nest."""
+    """Nodes computed by one loop nest. Kind: loop (over `shape`), or the kind of the single node it computes."""
 
-    kind: Kind
+    kind: str
     shape: Shape
     nodes: list[Node]
 
@@ -48,18 +51,10 @@ def schedule(lowered: Lowered, states: int) -> Schedule:
     outputs = {v.node for v in lowered.outputs}
     order = _live(lowered)
     for node in order:
-        for a in node.args:
-            if isinstance(a, View):
-                a.node.users.append(node)
+        for a in node.views:
+            a.node.users.append(node)
     for node in order:
-        node.inline = (
-            node.kind == "point"
-            and node not in outputs
-            and len(node.users) == 1
-            and node.users[0].kind == "reduce"
-            and isinstance(node.users[0].args[0], View)
-            and node.users[0].args[0].whole
-        )
+        node.inline = node.kind == "point" and node not in outputs and _is_inline(node)
     groups = _group(order)
     for node in order:
         node.stored = _is_stored(node, outputs)
@@ -69,12 +64,36 @@ def schedule(lowered: Lowered, states: int) -> Schedule:
 
 def reads(node: Node) -> Iterator[View]:
     """Yield the views of stored nodes that computing a node reads, through what is inlined into it."""
-    for a in node.args:
-        if isinstance(a, View):
-            if a.node.inline:
-                yield from reads(a.node)
-            else:
-                yield a
+    for a in node.views:
+        if a.node.inline:
+            yield from reads(a.node)
+        else:
+            yield a
+
+
+def space(node: Node) -> Shape:
+    """Return the shape that a node's loops run over: a sum's is that of its argument."""
+    return node.views[0].shape if node.kind == "reduce" else node.shape
+
+
+def is_whole(view: View, shape: Shape) -> bool:
+    """Tell whether a loop over `shape` reads a node of that shape at its own index."""
+    return view.node.shape == shape and view.expand(shape).whole
+
+
+def is_matmul(node: Node) -> bool:
+    """Tell whether a node is a sum over a product of two arrays in memory, each lacking a dimension of the other."""
+    if node.kind != "reduce" or node.op != "sum" or not node.dtype.is_floating_point:
+        return False
+    product = node.views[0].node
+    if not product.inline or product.op != "mul" or not is_whole(node.views[0], product.shape):
+        return False
+    views = product.views
+    if len(views) != 2 or any(v.node.inline or v.node.kind == "const" or v.node.dtype != node.dtype for v in views):
+        return False
+    return all(a or b for a, b in zip(views[0].strides, views[1].strides, strict=True)) and all(
+        views[0].strides[d] and views[1].strides[d] for d in node.dims
+    )
 
 
 def _live(lowered: Lowered) -> list[Node]:
@@ -84,54 +103,82 @@ def _live(lowered: Lowered) -> list[Node]:
         node = stack.pop()
         if node not in live:
             live.add(node)
-            stack += [a.node for a in node.args if isinstance(a, View)]
+            stack += [a.node for a in node.views]
     return [n for n in lowered.order if n in live]
+
+
+def _is_inline(node: Node) -> bool:
+    """Tell whether a pointwise node is computed where it is read: users read it whole, and it is cheap or used once."""
+    if not all(is_whole(a, space(u)) for u in node.users for a in u.views if a.node is node):
+        return False
+    if not all(u.kind in ("point", "reduce") for u in node.users):
+        return False
+    if len(node.users) == 1 and node.users[0].kind == "reduce":
+        return True
+    return node.op in CHEAP and node.size > 1 and all(_extent(v) < node.size for v in reads(node))
+
+
+def _extent(view: View) -> int:
+    size = 1
+    for n, s in zip(view.shape, view.strides, strict=True):
+        size *= n if s else 1
+    return size
+
+
+def _trails(node: Node) -> bool:
+    """Tell whether a sum runs over the last dimensions of its argument, so that it can be kept in a register."""
+    rank = len(space(node))
+    return node.dims == tuple(range(rank - len(node.dims), rank))
 
 
 def _group(order: list[Node]) -> list[Group]:
     groups: list[Group] = []
     for node in order:
-        if node.kind == "const" or node.inline:
+        if node.kind in ("const", "data") or node.inline:
             continue
+        shape = space(node)
+        looped = node.kind == "point" or (node.kind == "reduce" and not is_matmul(node) and _trails(node))
         first = 0
         for a in reads(node):
-            if a.node.kind not in ("input", "const"):
-                same = node.kind == a.node.kind == "point" and a.node.shape == node.shape and a.whole
+            if a.node.kind not in ("input", "const", "data"):
+                same = looped and a.node.kind == "point" and is_whole(a, shape)
                 first = max(first, a.node.group + (not same))
         node.group = len(groups)
-        if node.kind == "point":
-            fitting = (i for i in range(first, len(groups)) if groups[i].kind == "point" and groups[i].shape == node.shape)
+        if looped:
+            fitting = (i for i in range(first, len(groups)) if groups[i].kind == "loop" and groups[i].shape == shape)
             node.group = next(fitting, len(groups))
         if node.group == len(groups):
-            groups.append(Group(node.kind, node.shape, []))
+            groups.append(Group("loop" if looped else "matmul" if is_matmul(node) else node.kind, shape, []))
         groups[node.group].nodes.append(node)
     return groups
 
 
 def _is_stored(node: Node, outputs: set[Node]) -> bool:
-    if node.kind == "const" or node.inline:
+    if node.kind in ("const", "data") or node.inline:
         return False
     if node.kind != "point" or node in outputs:
         return True
 
-    def elsewhere(user: Node) -> bool:
-        if user.inline or user.group != node.group:
-            return True
-        views = (a for a in user.args if isinstance(a, View) and a.node is node)
-        return any(not a.expand(user.shape).whole for a in views)
+    def inside(user: Node, via: Node) -> bool:
+        """Tell whether a user reads the register, itself or through what is inlined into it."""
+        if not all(is_whole(a, space(user)) for a in user.views if a.node is via):
+            return False
+        if user.inline:
+            return all(inside(u, user) for u in user.users)
+        return user.group == node.group
 
-    return any(elsewhere(u) for u in node.users)
+    return not all(inside(u, node) for u in node.users)
 
 
 def _overwrites(order: list[Node], lowered: Lowered, states: int) -> tuple[dict[Node, int], list[int]]:
     """Find the new state leaves that may be written over the old ones: nothing reads the old one afterwards."""
     last: dict[Node, tuple[int, bool]] = {}  # old leaf -> last group that reads it, all those reads at its own index
     for node in order:
-        if node.inline or node.kind == "const":
+        if node.inline or node.kind in ("const", "data"):
             continue
         for a in reads(node):
             if a.node.kind == "input":
-                own = node.kind == "point" and a.whole and a.shape == node.shape
+                own = node.kind == "point" and is_whole(a, node.shape)
                 group, all_own = last.get(a.node, (-1, True))
                 if node.group > group:
                     last[a.node] = (node.group, own)
@@ -147,11 +194,12 @@ def _overwrites(order: list[Node], lowered: Lowered, states: int) -> tuple[dict[
     copied: list[int] = []
     for i in range(states):
         new, old = lowered.outputs[i], lowered.inputs[i]
-        if new.node is old and new.whole:
+        if new.node is old:
             continue
         group, own = last.get(old, (-1, True))
         free = group < new.node.group or (group == new.node.group and own)
-        if new.node.kind == "point" and new.whole and outputs.count(new.node) == 1 and free and new.node not in over:
+        fits = new.node.kind in ("point", "reduce", "place") and new.whole and new.node.shape == old.shape
+        if fits and new.node.dtype == old.dtype and outputs.count(new.node) == 1 and free and new.node not in over:
             over[new.node] = i
         else:
             copied.append(i)

@@ -1,0 +1,187 @@
+"""Makes nodes: equal ones once, without dimensions of size 1, and none where the result is already there.
+
+Every method takes and returns views with torch's shapes. What is simplified is exact: multiplying by 1, summing one
+element, `and` with True, arithmetic on constants.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from streamnn.native.nodes import Node, Operand, Scalar, Shape, View, contiguous
+
+Place = tuple[View, Shape, int]  # what is stored, strides over its shape, offset
+
+_ANDS = frozenset(("bitwise_and", "logical_and", "__and__"))
+
+
+class Builder:
+    """Collects the nodes of one graph in order."""
+
+    def __init__(self) -> None:
+        self.order: list[Node] = []
+        self._known: dict[Any, Node] = {}
+
+    def full(self, fill: Scalar, shape: Sequence[int], dtype: torch.dtype) -> View:
+        """Make an array with the same number everywhere."""
+        node = self._add(Node("const", (), dtype, fill=_cast(fill, dtype)))
+        return View(node, tuple(shape), (0,) * len(shape))
+
+    def data(self, tensor: torch.Tensor) -> View:
+        """Make an array of numbers known when tracing."""
+        if tensor.numel() == 1:
+            return self.full(tensor.item(), tensor.shape, tensor.dtype)
+        shape = tuple(n for n in tensor.shape if n != 1)
+        node = self._add(Node("data", shape, tensor.dtype, values=tuple(tensor.flatten().tolist())))
+        return View.of(node, tensor.shape)
+
+    def cast(self, view: View, dtype: torch.dtype) -> View:
+        """Convert to another type."""
+        if view.node.dtype == dtype:
+            return view
+        if view.node.kind == "const":
+            return self.full(view.node.fill, view.shape, dtype)
+        return self.point("_to_copy", [view], view.shape, dtype)
+
+    def point(
+        self,
+        op: str,
+        args: Sequence[Operand],
+        shape: Sequence[int],
+        dtype: torch.dtype,
+        *,
+        picks: tuple[tuple[int, int], ...] = (),
+        fill: Scalar = 0,
+    ) -> View:
+        """Make an array element by element; views are broadcast to its shape."""
+        wide = [a.expand(shape) if isinstance(a, View) else a for a in args]
+        same = _simplified(op, wide, dtype)
+        if same is not None:
+            return same
+        return self._point(op, wide, shape, dtype, picks=picks, fill=fill)
+
+    def dense(self, view: View) -> View:
+        """Lay a view out in memory of its own."""
+        return self._point("_to_copy", [view], view.shape, view.node.dtype)
+
+    def reduce(self, op: str, view: View, dims: Sequence[int], shape: Sequence[int], dtype: torch.dtype) -> View:
+        """Fold an array over some dimensions; `shape` is the result's, with or without them."""
+        kept = [d for d, n in enumerate(view.shape) if n != 1]
+        over = tuple(i for i, d in enumerate(kept) if d in dims)
+        if not over:  # there is only one element to fold
+            rest = view.take([d for d in kept if d not in dims])
+            lone = self.full(0, (), dtype) if op == "argmax" else self.cast(rest, dtype)
+            strides = iter(lone.strides)
+            return View(lone.node, tuple(shape), tuple(0 if n == 1 else next(strides) for n in shape), lone.offset)
+        left = tuple(view.shape[d] for d in kept if d not in dims)
+        node = self._add(Node("reduce", left, dtype, op, [view.take(kept)], dims=over))
+        return View.of(node, shape)
+
+    def place(
+        self, base: View | None, pieces: Sequence[Place], shape: Sequence[int], dtype: torch.dtype
+    ) -> View:
+        """Store pieces in a copy of `base` (None: they cover everything). Strides are those of a dense array of `shape`."""
+        target = tuple(n for n in shape if n != 1)
+        args: list[Operand] = [None if base is None else base.squeeze()]
+        places = []
+        for view, strides, offset in pieces:
+            kept = [d for d, n in enumerate(view.shape) if n != 1]
+            args.append(view.take(kept))
+            places.append((tuple(strides[d] for d in kept), offset))
+        return View.of(self._add(Node("place", target, dtype, "place", args, places=tuple(places))), shape)
+
+    def scatter(
+        self,
+        op: str,
+        base: View,
+        value: Place,
+        indexes: Sequence[View],
+        picks: tuple[tuple[int, int], ...],
+        dtype: torch.dtype,
+    ) -> View:
+        """Store (op "set") or add (op "add") a value in a copy of `base` where indexes say; all run over the value's shape."""
+        view, strides, offset = value
+        kept = [d for d, n in enumerate(view.shape) if n != 1]
+        args: list[Operand] = [base.squeeze(), view.take(kept), *(i.take(kept) for i in indexes)]
+        place = (tuple(strides[d] for d in kept), offset)
+        shape = tuple(n for n in base.shape if n != 1)
+        return View.of(self._add(Node("scatter", shape, dtype, op, args, picks=picks, places=(place,))), base.shape)
+
+    def matmul(self, x: View, y: View, dtype: torch.dtype) -> View:
+        """Multiply [..., M, K] by [..., K, N]: a sum over a pointwise product."""
+        *batch, m, k = x.shape
+        n = y.shape[-1]
+        shape = (*batch, m, n, k)
+        left = View(x.node, shape, (*x.strides[:-2], x.strides[-2], 0, x.strides[-1]), x.offset)
+        right = View(y.node, shape, (*y.strides[:-2], 0, y.strides[-1], y.strides[-2]), y.offset)
+        product = self.point("mul", [left, right], shape, dtype)
+        return self.reduce("sum", product, [len(shape) - 1], (*batch, m, n), dtype)
+
+    def _point(
+        self,
+        op: str,
+        args: Sequence[Operand],
+        shape: Sequence[int],
+        dtype: torch.dtype,
+        *,
+        picks: tuple[tuple[int, int], ...] = (),
+        fill: Scalar = 0,
+    ) -> View:
+        kept = [d for d, n in enumerate(shape) if n != 1]
+        bare = [a.take(kept) if isinstance(a, View) else a for a in args]
+        node = Node("point", tuple(shape[d] for d in kept), dtype, op, bare, picks=picks, fill=fill)
+        return View.of(self._add(node), shape)
+
+    def _add(self, node: Node) -> Node:
+        key = (
+            node.kind, node.shape, node.dtype, node.op, node.dims, node.picks, node.places, repr(node.fill), node.values,
+            tuple(a.key if isinstance(a, View) else (type(a).__name__, repr(a)) for a in node.args),
+        )  # fmt: skip
+        if key not in self._known:
+            self._known[key] = node
+            self.order.append(node)
+        return self._known[key]
+
+
+def dense_strides(shape: Sequence[int]) -> Shape:
+    """Return the strides of a node that holds an array of this shape; 0 where the size is 1."""
+    own = iter(contiguous([n for n in shape if n != 1]))
+    return tuple(0 if n == 1 else next(own) for n in shape)
+
+
+def _simplified(op: str, args: Sequence[Operand], dtype: torch.dtype) -> View | None:
+    """Find an argument that already is the result."""
+    if op == "where" and isinstance(args[0], View) and args[0].node.kind == "const":
+        return _as_is(args[1] if args[0].node.fill else args[2], dtype)
+    if op == "mul" or op in _ANDS:
+        one = 1 if op == "mul" else True
+        for a, b in ((args[0], args[1]), (args[1], args[0])):
+            if _number(a) == one and (op == "mul" or dtype == torch.bool):
+                return _as_is(b, dtype)
+    if op == "div" and _number(args[1]) == 1:
+        return _as_is(args[0], dtype)
+    if op == "sub" and _number(args[1]) == 0:
+        return _as_is(args[0], dtype)
+    if op == "_to_copy":
+        return _as_is(args[0], dtype)
+    return None
+
+
+def _as_is(a: Operand, dtype: torch.dtype) -> View | None:
+    return a if isinstance(a, View) and a.node.dtype == dtype else None
+
+
+def _number(a: Operand) -> Scalar | None:
+    if isinstance(a, View):
+        return a.node.fill if a.node.kind == "const" else None
+    return a
+
+
+def _cast(fill: Scalar, dtype: torch.dtype) -> Scalar:
+    if dtype == torch.bool:
+        return bool(fill)
+    if dtype.is_floating_point:
+        return float(fill)
+    return int(fill) if math.isfinite(fill) else 0

@@ -1,0 +1,150 @@
+"""What stands inside a loop: the C expression of each element, its operands, and where it lies in memory."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from streamnn.native.nodes import Node, Operand, Shape, View
+from streamnn.native.operators import C_TYPES, KEEP_TYPE, POINTWISE, literal
+
+Loops = Callable[[Shape, range, str], str]
+
+
+class Frame:
+    """The inside of one loop nest over a shape.
+
+    Args:
+        shape: what the loops run over.
+        runs: the loops; each joins some neighbouring dimensions and has the index i{last of them}.
+        group: number of the loop nest; its pointwise nodes are at hand as registers.
+    """
+
+    def __init__(self, shape: Shape, runs: Sequence[Shape], group: int) -> None:
+        self.shape, self.runs, self.group = shape, runs, group
+        self._registers: dict[int, str] = {}
+
+    def compute(self, node: Node, body: list[str]) -> str:
+        """Append the computation of a pointwise node to the body; returns its register."""
+        if id(node) not in self._registers:
+            text = self._expression(node, body)
+            register = f"r{len(self._registers)}"
+            body.append(f"{C_TYPES[node.dtype]} {register} = {text};\n")
+            self._registers[id(node)] = register
+        return self._registers[id(node)]
+
+    def operand(self, a: Operand, body: list[str]) -> str:
+        """Write an operand in its own type."""
+        if not isinstance(a, View):
+            assert a is not None
+            return literal(a, torch.float64 if isinstance(a, float) else torch.int64)
+        n = a.node
+        if n.kind == "const":
+            return literal(n.fill, n.dtype)
+        if n.inline:
+            return self.compute(n, body)
+        if n.kind == "point" and n.group == self.group and id(n) in self._registers:
+            if a.expand(self.shape).whole:
+                return self._registers[id(n)]
+        return at(a.expand(self.shape), self)
+
+    def typed(self, a: Operand, dtype: torch.dtype | None, body: list[str]) -> str:
+        """Write an operand converted to a type, as torch converts before it computes."""
+        if not isinstance(a, View):
+            assert a is not None
+            return self.operand(a, body) if dtype is None else literal(a, dtype)
+        if dtype is not None and a.node.kind == "const":
+            return literal(a.node.fill, dtype)
+        text = self.operand(a, body)
+        if dtype is None or a.node.dtype == dtype:
+            return text
+        return f"({text} != 0)" if dtype == torch.bool else f"(({C_TYPES[dtype]})({text}))"
+
+    def picked(self, indexes: Sequence[View], picks: Sequence[tuple[int, int]], body: list[str]) -> tuple[str, str]:
+        """Write where indexes point: the sum to add to a place, and whether all are inside. Negative ones count from the end."""
+        terms, inside = [], []
+        for view, (stride, size) in zip(indexes, picks, strict=True):
+            name = f"k{len(body)}"
+            text = self.typed(view, torch.int64, body)
+            body.append(f"int64_t {name} = {text};\n{name} += {name} < 0 ? {size} : 0;\n")
+            terms.append(f"{name}*{stride}")
+            inside.append(f"(uint64_t){name} < {size}u")
+        return "+".join(terms), " && ".join(inside)
+
+    def _expression(self, n: Node, body: list[str]) -> str:
+        if n.op == "pick":
+            return self._pick(n, body)
+        if n.op == "iota":
+            return f"i{self.runs[-1][-1]}" if n.shape else "0"
+        if n.op == "where":
+            texts = [self.typed(n.args[0], None, body), *(self.typed(a, n.dtype, body) for a in n.args[1:])]
+            kind = n.dtype
+        else:
+            kind = n.views[0].node.dtype if n.op in KEEP_TYPE else n.dtype
+            if n.op == "_to_copy":
+                return self.typed(n.args[0], n.dtype, body)
+            logical = n.op.startswith("logical")
+            texts = [self.typed(a, None if logical else kind, body) for a in n.args if a is not None]
+        suffix = "f" if kind == torch.float32 else ""
+        if n.op == "pow":
+            form = _power(n.args, suffix)
+        elif n.op == "clamp":
+            form, texts = _clamp(n.args, texts), texts[:1]
+        else:
+            form = POINTWISE[n.op]
+        table = {
+            "f": suffix,
+            "abs": f"fabs{suffix}" if kind.is_floating_point else "llabs",
+            "not": "!" if kind == torch.bool else "~",
+        }
+        for key, text in table.items():
+            form = form.replace(f"{{{key}}}", text)
+        for i, text in enumerate(texts):
+            form = form.replace(f"{{{i}}}", text if text.isidentifier() else f"({text})")
+        return f"(({C_TYPES[n.dtype]})({form}))"
+
+    def _pick(self, n: Node, body: list[str]) -> str:
+        source, *indexes = n.views
+        where, inside = self.picked(indexes, n.picks, body)
+        missing = "NAN" if n.dtype.is_floating_point else "0"
+        return f"({inside}) ? {source.node.name}[{index(source, self)}+{where}] : {missing}"
+
+
+def index(view: View, frame: Frame) -> str:
+    """Write the place of a view's element at the loops' indexes."""
+    terms = [f"i{run[-1]}*{view.strides[run[-1]]}" for run in frame.runs if view.strides[run[-1]]]
+    return "+".join([*terms, *([str(view.offset)] if view.offset or not terms else [])])
+
+
+def at(view: View, frame: Frame) -> str:
+    """Write a view's element at the loops' indexes."""
+    return f"{view.node.name}[{index(view, frame)}]"
+
+
+def store(target: View, value: View, loops: Loops) -> str:
+    """Write loops that store a view in a node's memory."""
+    frame = Frame(value.shape, [(d,) for d in range(len(value.shape))], -2)
+    body: list[str] = []
+    text = frame.typed(value, target.node.dtype, body)
+    return loops(value.shape, range(len(value.shape)), "".join(body) + f"{at(target, frame)} = {text};\n")
+
+
+def _clamp(args: Sequence[Operand], texts: Sequence[str]) -> str:
+    low, high = [*args[1:], None, None][:2]
+    limits = iter(texts[1:])
+    form = "{0}"
+    if low is not None:
+        form = f"(({{0}})<({(bound := next(limits))})?({bound}):({{0}}))"
+    if high is not None:
+        form = f"({form}>({(bound := next(limits))})?({bound}):{form})"
+    return form
+
+
+def _power(args: Sequence[Operand], suffix: str) -> str:
+    known: dict[float, str] = {
+        2.0: "({0}*{0})", 3.0: "({0}*{0}*{0})", 1.0: "({0})", 0.5: f"sqrt{suffix}({{0}})",
+        -0.5: f"(1/sqrt{suffix}({{0}}))", -1.0: "(1/{0})",
+    }  # fmt: skip
+    exponent = args[1]
+    if isinstance(args[0], View) and isinstance(exponent, (int, float)) and float(exponent) in known:
+        return known[float(exponent)]
+    return f"pow{suffix}({{0}},{{1}})"
