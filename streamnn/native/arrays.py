@@ -261,12 +261,16 @@ def _argmin(make: Builder, out: Any, a: list[Any], kwargs: Mapping[str, Any]) ->
     return _argmax(make, out, [negative, *a[1:]], kwargs)
 
 
-def _max_dim(make: Builder, out: Any, a: list[Any], kwargs: Mapping[str, Any]) -> list[View]:
+def _max(make: Builder, out: Any, a: list[Any], kwargs: Mapping[str, Any]) -> View | list[View]:
+    if isinstance(out, torch.Tensor):
+        return make.reduce("amax", a[0], range(len(a[0].shape)), (), out.dtype)
     dim = a[1] % max(len(a[0].shape), 1)
     return [make.reduce("amax", a[0], [dim], tuple(out[0].shape), out[0].dtype), _argmax(make, out[1], a, kwargs)]
 
 
-def _min_dim(make: Builder, out: Any, a: list[Any], kwargs: Mapping[str, Any]) -> list[View]:
+def _min(make: Builder, out: Any, a: list[Any], kwargs: Mapping[str, Any]) -> View | list[View]:
+    if isinstance(out, torch.Tensor):
+        return make.reduce("amin", a[0], range(len(a[0].shape)), (), out.dtype)
     dim = a[1] % max(len(a[0].shape), 1)
     return [make.reduce("amin", a[0], [dim], tuple(out[0].shape), out[0].dtype), _argmin(make, out[1], a, kwargs)]
 
@@ -380,7 +384,7 @@ LOWERINGS: dict[str, Lowering] = {
     "select_scatter": _select_scatter, "flip": _flip, "arange": _arange, "gather": _gather, "index": _index,
     "index_select": _index_select, "embedding": _embedding, "embedding_dense_backward": _embedding_backward,
     "scatter": _scatter, "scatter_add": _scatter_add, "index_put": _index_put, "_unsafe_index": _index,
-    "argmax": _argmax, "argmin": _argmin, "max": _max_dim, "min": _min_dim,
+    "argmax": _argmax, "argmin": _argmin, "max": _max, "min": _min,
     "mm": lambda make, out, a, _: make.matmul(a[0], a[1], out.dtype),
     "bmm": lambda make, out, a, _: make.matmul(a[0], a[1], out.dtype),
     "convolution": _convolution, "convolution_backward": _convolution_backward,

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from streamnn.native import expressions
 from streamnn.native.expressions import Frame, at, store
-from streamnn.native.lower import Lowered
+from streamnn.native.trace import Lowered
 from streamnn.native.nodes import Node, Shape, View, contiguous
 from streamnn.native.operators import C_TYPES, REDUCE, literal
 from streamnn.native.products import matmul
@@ -81,7 +81,7 @@ def _name(lowered: Lowered, plan: Schedule, states: int, name: str, slots: Seque
         node.name = f"s->s{i}" if i < states else f"x{i - states}"
     for i, node in enumerate(plan.order):
         kind = "c" if node.kind == "data" else "t->"
-        node.name = f"s->s{plan.over[node]}" if node in plan.over else f"{kind}{name}{i}"
+        node.name = f"s->s{plan.over[node]}" if node in plan.over else f"{kind}{name}n{i}"
     for slot, v in zip(slots, lowered.outputs[states:], strict=True):
         if v.whole and v.node.stored and v.node.name.startswith("t->"):
             v.node.name = f"o{slot}"

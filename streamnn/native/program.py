@@ -16,11 +16,10 @@ from torch import Tensor
 
 from streamnn.native import build
 from streamnn.native.emit import ALIGN, emit
-from streamnn.native.lower import Lowered, lower
 from streamnn.native.nodes import Node
 from streamnn.native.operators import C_TYPES
 from streamnn.native.schedule import schedule
-from streamnn.native.trace import trace
+from streamnn.native.trace import Lowered, trace
 
 HEADER = """#include <math.h>
 #include <stdint.h>
@@ -155,7 +154,7 @@ class Program:
             new, outs = operation.function(tensors[: len(leaves)], tensors[len(leaves) :])
             return [*new, *outs]
 
-        return lower(trace(flat, [*leaves, *inputs]), len(leaves))
+        return trace(flat, [*leaves, *inputs], len(leaves))
 
     def _write(
         self, lowered: Sequence[Lowered], operations: Sequence[Operation], sizes: Sequence[int], states: int
@@ -163,7 +162,7 @@ class Program:
         scratch, functions, cases = [], [], []
         outputs: dict[int, tuple[tuple[int, ...], np.dtype[np.generic]]] = {}
         for number, (low, operation) in enumerate(zip(lowered, operations, strict=True)):
-            emitted = emit(low, schedule(low, states), states, f"f{number}_", operation.slots)
+            emitted = emit(low, schedule(low, states), states, f"f{number}", operation.slots)
             members = "".join(emitted.scratch) or "char none;\n"
             scratch.append(f"struct {{\n{members}}};\n")
             functions += emitted.constants + emitted.functions

@@ -9,7 +9,7 @@ nothing needs are dropped.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from streamnn.native.lower import Lowered
+from streamnn.native.trace import Lowered
 from streamnn.native.nodes import Node, Shape, View
 
 CHEAP = frozenset(("mul", "neg", "abs", "add", "sub", "_to_copy"))  # worth computing again instead of storing

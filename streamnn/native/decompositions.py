@@ -1,0 +1,192 @@
+"""How composite operators are broken down into those that have a lowering.
+
+torch has such a table; a few entries are our own, because torch has none, or because its own computes more than is needed.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._decomp import core_aten_decompositions, get_decompositions
+
+aten = torch.ops.aten
+
+
+def _layer_norm(
+    x: Tensor, shape: Sequence[int], weight: Tensor | None, bias: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    dims = list(range(x.dim() - len(shape), x.dim()))
+    mean = x.mean(dims, True)
+    d = x - mean
+    rstd = torch.rsqrt((d * d).mean(dims, True) + eps)
+    y = d * rstd
+    y = y if weight is None else y * weight
+    return (y if bias is None else y + bias), mean, rstd
+
+
+def _log_softmax(x: Tensor, dim: int, half_to_float: bool) -> Tensor:
+    shifted = x - x.amax(dim, True)
+    return shifted - shifted.exp().sum(dim, True).log()
+
+
+def _softmax(x: Tensor, dim: int, half_to_float: bool) -> Tensor:
+    e = (x - x.amax(dim, True)).exp()
+    return e / e.sum(dim, True)
+
+
+def _variance(
+    x: Tensor, dim: Sequence[int] | None = None, *, correction: float | None = None, keepdim: bool = False
+) -> Tensor:
+    dims = list(range(x.dim())) if not dim else list(dim)
+    d = x - x.mean(dims, True)
+    size = 1
+    for i in dims:
+        size *= x.shape[i]
+    return (d * d).sum(dims, keepdim) / max(size - (1 if correction is None else correction), 0)
+
+
+def _vector_norm(
+    x: Tensor, ord: float = 2, dim: Sequence[int] | None = None, keepdim: bool = False, *, dtype: torch.dtype | None = None
+) -> Tensor:  # fmt: skip
+    x = x if dtype is None else x.to(dtype)
+    dims = list(range(x.dim())) if not dim else list(dim)
+    if ord == 2:
+        return (x * x).sum(dims, keepdim).sqrt()
+    if ord == float("inf"):
+        return x.abs().amax(dims, keepdim)
+    if ord == float("-inf"):
+        return x.abs().amin(dims, keepdim)
+    if ord == 0:
+        return (x != 0).to(x.dtype).sum(dims, keepdim)
+    return x.abs().pow(ord).sum(dims, keepdim).pow(1 / ord) if ord != 1 else x.abs().sum(dims, keepdim)
+
+
+def _cumsum(x: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tensor:
+    return _running(x if dtype is None else x.to(dtype), dim, lambda a, b: a + b)
+
+
+def _cumprod(x: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tensor:
+    return _running(x if dtype is None else x.to(dtype), dim, lambda a, b: a * b)
+
+
+def _running(x: Tensor, dim: int, fold: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    if x.dim() == 0:
+        return x.clone()
+    x = x.to(torch.int64) if not x.is_floating_point() else x
+    parts: list[Tensor] = []
+    for row in x.unbind(dim):
+        parts.append(fold(parts[-1], row) if parts else row)
+    return torch.stack(parts, dim)
+
+
+def _pool_taps(
+    x: Tensor, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int],
+    fill: float, size: Sequence[int],
+) -> list[Tensor]:  # fmt: skip
+    """Cut the padded input into one tensor of output size for each position in the window."""
+    (kh, kw), (sh, sw), (ph, pw), (dh, dw) = (
+        (v[0], v[-1]) for v in (kernel, stride or kernel, padding or (0,), dilation or (1,))
+    )
+    oh, ow = size
+    down = max((oh - 1) * sh + (kh - 1) * dh + 1 - x.shape[-2] - ph, 0)
+    right = max((ow - 1) * sw + (kw - 1) * dw + 1 - x.shape[-1] - pw, 0)
+    wide = torch.constant_pad_nd(x, [pw, right, ph, down], fill)
+    return [
+        wide[..., i * dh : i * dh + (oh - 1) * sh + 1 : sh, j * dw : j * dw + (ow - 1) * sw + 1 : sw]
+        for i in range(kh)
+        for j in range(kw)
+    ]
+
+
+def _max_pool(
+    x: Tensor, kernel: Sequence[int], stride: Sequence[int] = (), padding: Sequence[int] = (0,),
+    dilation: Sequence[int] = (1,), ceil_mode: bool = False,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Largest of each window and its place in the input's plane; of equal ones the first, and NaN before all."""
+    size = _pooled(x, kernel, stride or kernel, padding, dilation, ceil_mode)
+    taps = torch.stack(_pool_taps(x, kernel, stride, padding, dilation, -torch.inf, size), -1)
+    which = taps.argmax(-1)
+    value = taps.gather(-1, which[..., None])[..., 0]
+    step, pad, wide = stride or kernel, padding or (0,), dilation or (1,)
+    kw = kernel[-1]
+    row = torch.arange(size[0])[:, None] * step[0] - pad[0] + (which // kw) * wide[0]
+    column = torch.arange(size[1]) * step[-1] - pad[-1] + (which % kw) * wide[-1]
+    return value, row * x.shape[-1] + column
+
+
+def _max_pool_backward(
+    grad: Tensor, x: Tensor, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int],
+    dilation: Sequence[int], ceil_mode: bool, index: Tensor,
+) -> Tensor:  # fmt: skip
+    flat = torch.zeros_like(x).flatten(-2)
+    return flat.scatter_add(-1, index.flatten(-2), grad.flatten(-2)).reshape(x.shape)
+
+
+def _pooled(
+    x: Tensor, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int], ceil: bool
+) -> list[int]:  # fmt: skip
+    size = []
+    for d in (0, -1):
+        n, k, s, p, t = x.shape[-2 if d == 0 else -1], kernel[d], stride[d], (padding or (0,))[d], (dilation or (1,))[d]
+        reach = n + 2 * p - t * (k - 1) - 1
+        out = -(-reach // s) + 1 if ceil else reach // s + 1
+        if ceil and (out - 1) * s >= n + p:
+            out -= 1
+        size.append(out)
+    return size
+
+
+def _average_pool(
+    x: Tensor, kernel: Sequence[int], stride: Sequence[int] = (), padding: Sequence[int] = (0,), ceil_mode: bool = False,
+    count_include_pad: bool = True, divisor_override: int | None = None,
+) -> Tensor:  # fmt: skip
+    if ceil_mode or (not count_include_pad and any(padding)):
+        raise NotImplementedError("average pooling with ceil_mode or without counting padding")
+    size = _pooled(x, kernel, stride or kernel, padding, (1,), False)
+    taps = _pool_taps(x, kernel, stride, padding, (1,), 0.0, size)
+    return torch.stack(taps, -1).sum(-1) / (divisor_override or len(taps))
+
+
+def _average_pool_backward(
+    grad: Tensor, x: Tensor, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], ceil_mode: bool,
+    count_include_pad: bool, divisor_override: int | None,
+) -> Tensor:  # fmt: skip
+    step, pad = stride or kernel, padding or (0,)
+    area = divisor_override or kernel[0] * kernel[-1]
+    down = max((grad.shape[-2] - 1) * step[0] + kernel[0], x.shape[-2] + pad[0])
+    right = max((grad.shape[-1] - 1) * step[-1] + kernel[-1], x.shape[-1] + pad[-1])
+    wide = x.new_zeros([*x.shape[:-2], down, right])
+    for tap in _pool_taps(wide, kernel, stride, (0,), (1,), 0.0, grad.shape[-2:]):
+        tap.add_(grad / area)
+    return wide[..., pad[0] : pad[0] + x.shape[-2], pad[-1] : pad[-1] + x.shape[-1]]
+
+
+# core_aten_decompositions() is a lazy mapping: as a dict it can be merged
+DECOMPOSITIONS: dict[Any, Callable[..., Any]] = (
+    dict(core_aten_decompositions())
+    | get_decompositions(
+        [
+            aten.addmm, aten.addmv, aten.mv, aten.dot, aten.gelu, aten.gelu_backward, aten.silu, aten.silu_backward,
+            aten.mish, aten.mish_backward, aten.softplus, aten.softplus_backward, aten.elu, aten.elu_backward,
+            aten.leaky_relu, aten.leaky_relu_backward, aten.hardtanh, aten.huber_loss, aten.logsumexp,
+            aten.threshold_backward, aten.tanh_backward, aten.sigmoid_backward, aten._log_softmax_backward_data,
+            aten._softmax_backward_data, aten.native_layer_norm_backward, aten.native_group_norm, aten.baddbmm,
+            aten.clamp_min, aten.clamp_max, aten.native_batch_norm, aten.celu, aten.masked_fill,
+            aten._native_batch_norm_legit, aten._native_batch_norm_legit_no_training,
+        ]
+    )
+    | {
+        aten.native_layer_norm.default: _layer_norm,
+        aten._log_softmax.default: _log_softmax,
+        aten._softmax.default: _softmax,
+        aten.var.correction: _variance,
+        aten.linalg_vector_norm.default: _vector_norm,
+        aten.cumsum.default: _cumsum,
+        aten.cumprod.default: _cumprod,
+        aten.max_pool2d_with_indices.default: _max_pool,
+        aten.max_pool2d_with_indices_backward.default: _max_pool_backward,
+        aten.avg_pool2d.default: _average_pool,
+        aten.avg_pool2d_backward.default: _average_pool_backward,
+    }
+)  # fmt: skip
