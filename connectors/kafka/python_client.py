@@ -18,7 +18,7 @@ from typing import Any
 
 import kafka  # type: ignore[import-untyped]
 from kafka import errors
-from kafka.net.compat import KafkaNetClient
+from kafka.net.compat import KafkaNetClient  # type: ignore[import-untyped]
 
 from connectors.kafka.client import Committed, Fault, LogError, Outgoing, Partition, Settled
 from connectors.kafka.settings import KafkaConnection
@@ -295,8 +295,7 @@ class PythonWriter:
 
 
 class _Networks:
-    """Makes the network part of a client, and closes it where the rest does not come about: the library leaks
-    it."""
+    """Makes the network part of a client, and closes it where the client fails: the library leaks it."""
 
     def __init__(self) -> None:
         self._made: list[Any] = []

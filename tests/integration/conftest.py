@@ -17,8 +17,8 @@ from deploy.kafka import Broker
 def pytest_configure(config: pytest.Config) -> None:
     """Overlook two habits of kafka-python.
 
-    It reads its files in a way that Python 3.11 calls deprecated, and leaves sockets that could not connect to the
-    garbage collector.
+    It reads its files in a way that Python 3.11 calls deprecated, and leaves sockets that could not connect
+    to the garbage collector.
     """
     config.addinivalue_line("filterwarnings", "ignore:unclosed <socket:ResourceWarning")
     config.addinivalue_line("filterwarnings", r"ignore:(read|open)_text is deprecated:DeprecationWarning")

@@ -29,9 +29,11 @@ def fresh(name: str) -> str:
     return f"{name}-{os.getpid()}-{next(_NUMBERS)}"
 
 
-def topic(bootstrap: str, partitions: int = 1, *, configs: Mapping[str, str] | None = None) -> str:
+def topic(
+    bootstrap: str, partitions: int = 1, *, configs: Mapping[str, str] | None = None, name: str = ""
+) -> str:
     """Make a topic and return its name."""
-    name = fresh("topic")
+    name = name or fresh("topic")
     admin = KafkaAdminClient(bootstrap_servers=bootstrap)
     spec = {"num_partitions": partitions, "replication_factor": 1, "configs": dict(configs or {})}
     admin.create_topics({name: spec})

@@ -96,8 +96,7 @@ def test_a_missing_topic_has_no_partitions(reader: LogReader, writer: LogWriter)
 
 
 def test_a_topic_made_again_has_another_id(client: Library, bootstrap: str) -> None:
-    """The id tells a topic from one of the same name that was made after it, and is the same for both
-    libraries."""
+    """A topic's id, which a later topic of the same name does not have, is the same for both libraries."""
     name = helpers.topic(bootstrap)
     ids = []
     for which in helpers.CLIENTS:
@@ -167,8 +166,7 @@ def test_commits_keep_a_note(bootstrap: str, client: Library) -> None:
 
 
 def test_a_transaction_is_seen_whole_or_not_at_all(bootstrap: str, client: Library) -> None:
-    """Records of an open or aborted transaction stay invisible; a committed one shows them with its
-    offsets."""
+    """Records of an open or aborted transaction stay invisible; a commit shows them, with its offsets."""
     name, group = helpers.topic(bootstrap), helpers.fresh("group")
     one, source = Partition(name, 0), Partition(helpers.topic(bootstrap), 0)
     reader = client.reader(group=group, committed_only=True)
@@ -250,14 +248,12 @@ def test_a_record_that_is_too_large_is_told(bootstrap: str, client: Library, wri
 @pytest.mark.parametrize("kind", [PythonLibrary, FastLibrary])
 def test_an_unreachable_cluster_is_told_in_time(kind: type[PythonLibrary] | type[FastLibrary]) -> None:
     """Where nothing listens, connecting fails after the time allowed, and names the address."""
-    nowhere = kind(KafkaConnection(bootstrap_servers="127.0.0.1:1", start_wait_s=2.0))
+    nowhere = kind(KafkaConnection(bootstrap_servers="127.0.0.1:1", start_wait_s=1.0))
     began = time.monotonic()
-    with pytest.raises(LogError, match=r"no Kafka broker answers at 127\.0\.0\.1:1 .* within 2 s") as caught:
+    with pytest.raises(LogError, match=r"no Kafka broker answers at 127\.0\.0\.1:1 .* within 1 s") as caught:
         nowhere.reader(group="g", committed_only=True)
     assert caught.value.fault == "unreachable"
     assert time.monotonic() - began < 15.0
-    with pytest.raises(LogError):
-        nowhere.writer(transactional_id="", transaction_timeout_s=60.0)
 
 
 @pytest.mark.parametrize("kind", [PythonLibrary, FastLibrary])

@@ -1,0 +1,419 @@
+"""The records of a Kafka topic, as a source of chunks of events.
+
+In: a topic, some or all of its partitions, a codec. Out: chunks in one order over all partitions
+(`connectors.kafka.merge`).
+Partitions are assigned, not shared out by a group: they belong to one model, whose checkpoint holds the
+positions. What is committed under the group is for tools that show the lag, and for the transactions of
+`connectors.kafka.transaction`; nothing is ever read back from it here.
+
+What may happen, and what then:
+
+    cluster unreachable, at the start      error after `start_wait_s`
+    cluster unreachable, later             nothing is handed out until it is back (or `give_up_s` have passed)
+    topic missing, or deleted              error
+    topic made again under the same name   error: it is another one, though its offsets may look right
+    records after a position deleted       error, or `lost = "skip"`: counted, and on from what is there
+    position behind the end                error: the topic has lost its end
+    partitions added                       error, or `new_partitions = "accept"`: taken up at a checkpoint
+    records there, and none come           after `stall_s` the consumer is made anew, and that is counted
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from connectors.base import Codec
+from connectors.errors import SourceError
+from connectors.kafka import beginning
+from connectors.kafka.client import Library, LogError, LogReader, Partition
+from connectors.kafka.merge import ArrivalMerge, Merge, TimestampMerge
+from connectors.kafka.positions import PositionTrail
+from connectors.kafka.settings import KafkaReading
+from connectors.records import Chunk
+
+_log = logging.getLogger(__name__)
+
+_ASK_S = 0.5  # what a broker is given to answer while the loop waits for us
+_POLL_S = 0.1
+_MOST_POLLED = 5_000
+_MOST_NOTED = 1_000  # waits that ended by the clock, in a checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaStatistics:
+    """What a person wants to know of a source that runs.
+
+    Attributes:
+        lag_records: records in the topic that have not been handed out, when last looked.
+        buffered: records read and not handed out.
+        paused: partitions that are paused because enough of them is buffered.
+        expired_waits: how often an idle partition was no longer waited for.
+        stalls: how often the consumer was made anew.
+        lost_records: offsets that were skipped because retention had deleted them.
+        failed_commits: commits that did not succeed (the next one makes up for it).
+        unreachable_s: for how long the cluster has not answered; 0 = it answers.
+    """
+
+    lag_records: int
+    buffered: int
+    paused: int
+    expired_waits: int
+    stalls: int
+    lost_records: int
+    failed_commits: int
+    unreachable_s: float
+
+
+class KafkaSource:
+    """A `Source` that reads a topic.
+
+    Args:
+        reading: what, from where, in which order.
+        library: makes the client.
+        codec: turns records into columns.
+        commits: whether `commit` stores positions under the group; False if a transaction does.
+        give_up_s: how long a cluster that is lost while reading is waited for; 0 = for ever.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        reading: KafkaReading,
+        library: Library,
+        codec: Codec,
+        *,
+        commits: bool = True,
+        give_up_s: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._reading, self._library, self._codec = reading, library, codec
+        self._commits, self._give_up_s, self._clock = commits, give_up_s, clock
+        self.note = ""  # stored with the next commit
+        self._reader: LogReader | None = None
+        self._partitions: list[Partition] = []
+        self._merge: Merge = ArrivalMerge(0)
+        self._trail = PositionTrail(0, np.zeros(0, np.int64), 1)
+        self._topic_id = ""
+        self._next: dict[Partition, int] = {}  # offset after what the merge holds
+        self._ends: dict[Partition, int] | None = None  # where to stop, if anywhere
+        self._first_left = 0
+        self._paused: set[Partition] = set()
+        self._bytes_each: dict[Partition, float] = {}
+        self._expired: list[tuple[int, int]] = []  # record number, partition
+        self._expired_before = 0
+        self._stalls = self._lost = self._failed_commits = self._lag = 0
+        self._held_since: float | None = None
+        self._heard = self._looked = 0.0
+        self._silent_since: float | None = None
+
+    def open(self, offset: int, state: Mapping[str, Any] | None) -> None:
+        """Connect, find the positions to go on from, and begin to read."""
+        reading = self._reading
+        try:
+            self._reader = reader = self._library.reader(group=reading.group, committed_only=reading.committed_only)
+            there = beginning.partitions(reader, reading)
+            self._topic_id = reader.topic_id(reading.topic)
+            if state is None:
+                positions = beginning.first(reader, reading, there)
+                self._codec.load({})
+            else:
+                positions = beginning.resumed(reader, reading, there, state, self._topic_id)
+                self._take_back(state)
+            positions, lost = beginning.in_range(reader, reading, positions)
+            self._lost += lost
+            self._partitions = sorted(positions)
+            self._ends = reader.end(self._partitions, timeout_s=beginning.START_S) if reading.until == "end" else None
+        except LogError as error:
+            self.close()
+            raise self._told(error) from error
+        except SourceError:
+            self.close()
+            raise
+        count = len(self._partitions)
+        self._merge = TimestampMerge(count) if reading.order == "timestamp" else ArrivalMerge(count)
+        at = np.array([positions[partition] for partition in self._partitions], dtype=np.int64)
+        self._trail = PositionTrail(offset, at, reading.most_uncommitted)
+        self._next = dict(positions)
+        self._heard = self._looked = self._clock()
+        reader.assign(positions)
+        self._first_left = self._left()
+        self._finish()
+
+    def poll(self, events: int) -> Chunk | None:
+        """Return the next records in the merged order."""
+        indices, records = self._merge.take(events)
+        if len(records) < events:
+            self._fill(0.0 if records else _POLL_S)
+            more_indices, more = self._merge.take(events - len(records))
+            indices, records = indices + more_indices, records + more
+        if records:
+            self._held_since = None
+        self._attend()
+        start = self._trail.stop
+        if not records:
+            if self._ends is not None and self._left() == 0:
+                return None
+            return self._codec.decode([], np.zeros(0, np.int64), start=start, stop=start)
+        stop = start + len(records)
+        after = [0 if record.origin is None else record.origin.offset + 1 for record in records]
+        self._trail.add(np.array(indices, dtype=np.uint16), np.array(after, dtype=np.int64))
+        return self._codec.decode(records, np.arange(start, stop, dtype=np.int64), start=start, stop=stop)
+
+    def state(self, offset: int) -> dict[str, Any]:
+        """Return positions, and what has been counted, before record number `offset`."""
+        positions = self._trail.at(offset).tolist()
+        expired = [pair for pair in self._expired if pair[0] <= offset]
+        return {
+            "kind": "kafka",
+            "topic": self._reading.topic,
+            "topic_id": self._topic_id,
+            "positions": [[p.number, position] for p, position in zip(self._partitions, positions, strict=True)],
+            "expired_waits": self._expired_before + len(expired),
+            "expired": [[number, partition] for number, partition in expired[-_MOST_NOTED:]],
+            "lost_records": self._lost,
+            "codec": self._codec.state(offset),
+        }
+
+    def commit(self, offset: int) -> None:
+        """Forget positions before record `offset`; store them under the group; take up new partitions."""
+        reader = self._opened()
+        self._trail.forget(offset)
+        if len(self._expired) > 2 * _MOST_NOTED:
+            self._expired_before += len(self._expired) - _MOST_NOTED
+            self._expired = self._expired[-_MOST_NOTED:]
+        try:
+            if self._commits:
+                at = self._trail.at(offset).tolist()
+                reader.commit(dict(zip(self._partitions, at, strict=True)), self.note, timeout_s=5.0)
+            self._take_up(reader)
+        except LogError as error:
+            if error.fault in {"refused", "configuration"}:
+                raise self._told(error) from error
+            # the checkpoint holds the positions; what is stored under the group only shows the lag
+            self._failed_commits += 1
+            _log.warning("positions of %s could not be committed: %s", self._reading.topic, error)
+
+    @property
+    def progress(self) -> float | None:
+        """The share of the topic handed out, where it is read to its end."""
+        if self._ends is None:
+            return None
+        return 1.0 - self._left() / self._first_left if self._first_left else 1.0
+
+    def close(self) -> None:
+        """Disconnect."""
+        if self._reader is not None:
+            reader, self._reader = self._reader, None
+            reader.close()
+
+    @property
+    def statistics(self) -> KafkaStatistics:
+        """What a person wants to know."""
+        silent = 0.0 if self._silent_since is None else self._clock() - self._silent_since
+        return KafkaStatistics(
+            lag_records=self._lag,
+            buffered=sum(self._merge.waiting(index) for index in range(len(self._partitions))),
+            paused=len(self._paused),
+            expired_waits=self._expired_before + len(self._expired),
+            stalls=self._stalls,
+            lost_records=self._lost,
+            failed_commits=self._failed_commits,
+            unreachable_s=silent,
+        )
+
+    def _take_back(self, state: Mapping[str, Any]) -> None:
+        """Take back what a checkpoint has counted."""
+        self._expired = [(number, partition) for number, partition in state["expired"]]
+        self._expired_before = state["expired_waits"] - len(self._expired)
+        self._lost = state["lost_records"]
+        self._codec.load(state["codec"])
+
+    def _fill(self, timeout_s: float) -> None:
+        """Read what has arrived into the merge."""
+        reader = self._opened()
+        try:
+            arrived = reader.poll(timeout_s, _MOST_POLLED)
+        except LogError as error:
+            self._recover(error)
+            return
+        for partition, records in arrived.items():
+            index = self._partitions.index(partition)
+            if self._ends is not None:
+                end = self._ends[partition]
+                records = [r for r in records if r.origin is not None and r.origin.offset < end]
+            self._merge.add(index, records)
+            if records:
+                last = records[-1].origin
+                assert last is not None
+                self._next[partition] = last.offset + 1
+                self._bytes_each[partition] = sum(len(r.value or b"") for r in records) / len(records)
+        if arrived:
+            self._heard, self._silent_since = self._clock(), None
+        self._finish()
+
+    def _attend(self) -> None:
+        """Pause and resume; end waits; look after the cluster."""
+        self._throttle()
+        now = self._clock()
+        if self._merge.held_up_by():
+            self._held_since = now if self._held_since is None else self._held_since
+            if now - self._held_since >= self._reading.idle_wait_s:
+                self._end_wait(now)
+        if now - self._looked >= self._reading.look_s:
+            self._look(now)
+
+    def _throttle(self) -> None:
+        """Pause partitions of which enough is buffered, and resume those of which little is."""
+        reader, reading = self._opened(), self._reading
+        for index, partition in enumerate(self._partitions):
+            waiting = self._merge.waiting(index)
+            size = waiting * self._bytes_each.get(partition, 0.0) / (reading.buffer_mb * 2**20)
+            full = max(waiting / reading.buffer_records, size)
+            if full >= 1.0 and partition not in self._paused:
+                reader.pause([partition])
+                self._paused.add(partition)
+            elif full < 0.5 and partition in self._paused:
+                reader.resume([partition])
+                self._paused.discard(partition)
+
+    def _end_wait(self, now: float) -> None:
+        """Stop waiting for partitions that have nothing more, as their broker says at this moment."""
+        reader = self._opened()
+        held = [self._partitions[index] for index in self._merge.held_up_by()]
+        self._held_since = now
+        try:
+            ends = reader.end(held, timeout_s=_ASK_S)
+        except LogError as error:
+            self._recover(error)
+            return
+        for partition in held:
+            # not at its end: its records are on their way, and will come in their order
+            if reader.position(partition) >= ends[partition]:
+                self._merge.pass_over(self._partitions.index(partition))
+                self._expired.append((self._trail.stop, partition.number))
+                _log.info("%s is idle: record %d is handed out without it", partition, self._trail.stop)
+
+    def _look(self, now: float) -> None:
+        """Look up ends and partitions of the topic; make the consumer anew if it stalls."""
+        reader, reading = self._opened(), self._reading
+        self._looked = now
+        try:
+            there = beginning.partitions(reader, reading, timeout_s=_ASK_S)
+            if reading.new_partitions == "refuse":
+                beginning.added(reader, reading, there, {partition.number for partition in self._partitions})
+            ends = reader.end(self._partitions, timeout_s=_ASK_S)
+        except LogError as error:
+            self._recover(error)
+            return
+        self._silent_since = None
+        awaited = [p for p in self._partitions if p not in self._paused]
+        behind = {p: max(ends[p] - reader.position(p), 0) for p in self._partitions}
+        buffered = sum(self._merge.waiting(index) for index in range(len(self._partitions)))
+        self._lag = sum(behind.values()) + buffered
+        if not any(behind[p] for p in awaited):
+            self._heard = now
+        elif now - self._heard >= reading.stall_s:
+            _log.warning("%s: %d records are there and none came for %g s", reading.topic, self._lag, reading.stall_s)
+            self._stalls += 1
+            self._renew()
+
+    def _renew(self) -> None:
+        """Make the consumer anew, from where it is."""
+        self._opened().close()
+        try:
+            self._reader = self._library.reader(
+                group=self._reading.group, committed_only=self._reading.committed_only
+            )
+            self._reader.assign(self._next)
+            if self._paused:
+                self._reader.pause(self._paused)
+        except LogError as error:
+            raise self._told(error) from error
+        self._heard = self._clock()
+
+    def _recover(self, error: LogError) -> None:
+        """Decide what an error of the library means while records are read."""
+        reader, now = self._opened(), self._clock()
+        if error.fault == "unreachable":
+            if self._silent_since is None:
+                self._silent_since = now
+                _log.warning("Kafka does not answer (%s); waiting for it", error)
+            if 0 < self._give_up_s <= now - self._silent_since:
+                raise SourceError(
+                    f"Kafka has not answered for {now - self._silent_since:.0f} s (give_up_s); last: {error}"
+                ) from error
+            time.sleep(_POLL_S)  # a library that fails at once must not spin
+            return
+        if error.fault == "out_of_range":
+            try:
+                checked, lost = beginning.in_range(reader, self._reading, self._next)
+            except LogError as again:
+                self._recover(again)
+                return
+            self._next = checked
+            self._lost += lost
+            reader.assign(checked)
+            if self._paused:
+                reader.pause(self._paused)
+            return
+        raise self._told(error) from error
+
+    def _take_up(self, reader: LogReader) -> None:
+        """Take up partitions that were added, at a checkpoint, if that is the setting."""
+        reading = self._reading
+        if reading.new_partitions == "refuse" or self._ends is not None:
+            return
+        there = beginning.partitions(reader, reading, timeout_s=_ASK_S)
+        added = beginning.added(reader, reading, there, {partition.number for partition in self._partitions})
+        for partition, position in sorted(added.items()):
+            _log.warning("%s is new; it is read from %d on", partition, position)
+            self._partitions.append(partition)
+            self._merge.grow()
+            self._trail.grow(position)
+            self._next[partition] = position
+        if added:
+            reader.assign(self._next)
+            if self._paused:
+                reader.pause(self._paused)
+
+    def _finish(self) -> None:
+        """Note which partitions have been read to where the run stops."""
+        if self._ends is None:
+            return
+        reader = self._opened()
+        for index, partition in enumerate(self._partitions):
+            if reader.position(partition) >= self._ends[partition]:
+                self._merge.finish(index)
+
+    def _left(self) -> int:
+        """Count the offsets up to where the run stops."""
+        if self._ends is None:
+            return 0
+        at = dict(zip(self._partitions, self._trail.at(self._trail.stop).tolist(), strict=True))
+        reader = self._opened()
+        left = 0
+        for index, partition in enumerate(self._partitions):
+            end = self._ends[partition]
+            if self._merge.waiting(index) or reader.position(partition) < end:
+                left += max(end - at[partition], 1)
+        return left
+
+    def _opened(self) -> LogReader:
+        if self._reader is None:
+            raise SourceError(f"topic {self._reading.topic!r} is not open; call open() first")
+        return self._reader
+
+    def _told(self, error: LogError) -> SourceError:
+        """Say what an error of the library means to the user."""
+        remedy = {
+            "unreachable": "Check the address, and whether the brokers run.",
+            "unknown_topic": "Make the topic, or correct its name.",
+            "refused": "Check user, password and mechanism, and the user's rights.",
+            "untrusted": "Check security and ca_file, and that the certificate names the host.",
+            "configuration": "Correct the setting.",
+        }.get(error.fault, "See the broker's log.")
+        return SourceError(f"cannot read topic {self._reading.topic!r}: {error}. {remedy}")

@@ -1,0 +1,72 @@
+"""Settings for Kafka: checked, and without secrets."""
+
+from pathlib import Path
+
+import pytest
+
+from connectors.kafka.settings import KafkaConnection, KafkaReading, KafkaSettingError
+
+
+def test_a_password_comes_from_a_file_or_the_environment(tmp_path: Path) -> None:
+    """The password is the first line of a file, or a variable; settings and their text never hold it."""
+    (tmp_path / "password").write_text("s3cret\nrest\n")
+    common = {"bootstrap_servers": "b:1", "security": "sasl_ssl", "user": "alice"}
+    from_file = KafkaConnection(**common, password_file=str(tmp_path / "password"))
+    assert from_file.password({}) == "s3cret"
+    from_environment = KafkaConnection(**common, password_env="THE_PASSWORD")
+    assert from_environment.password({"THE_PASSWORD": "0ther"}) == "0ther"
+    further = KafkaConnection(bootstrap_servers="b:1", common={"sasl_plain_password": "s3cret"})
+    for connection in (from_file, from_environment, further):
+        assert "s3cret" not in repr(connection)
+
+
+def test_a_missing_password_is_told(tmp_path: Path) -> None:
+    """A file that is not there, an empty one and a variable that is not set are named."""
+    (tmp_path / "empty").write_text("")
+    common = {"bootstrap_servers": "b:1", "security": "sasl_ssl", "user": "alice"}
+    for path in (tmp_path / "nowhere", tmp_path / "empty"):
+        with pytest.raises(KafkaSettingError, match=path.name):
+            KafkaConnection(**common, password_file=str(path)).password({})
+    with pytest.raises(KafkaSettingError, match="NOT_SET"):
+        KafkaConnection(**common, password_env="NOT_SET").password({})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"bootstrap_servers": ""}, "bootstrap_servers"),
+        ({"client": "librdkafka"}, "client is 'librdkafka'"),
+        ({"security": "tls"}, "security is 'tls'"),
+        ({"security": "sasl_ssl"}, "needs a user"),
+        ({"security": "sasl_ssl", "user": "alice"}, "password_file"),
+        ({"give_up_s": -1.0}, "give_up_s is -1"),
+    ],
+)
+def test_wrong_connections_are_refused(wrong: dict[str, object], told: str) -> None:
+    """Each wrong setting is named, with what is expected."""
+    with pytest.raises(KafkaSettingError, match=told):
+        KafkaConnection(**({"bootstrap_servers": "b:1"} | wrong))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"topic": ""}, "topic is empty"),
+        ({"group": ""}, "group is empty"),
+        ({"order": "key"}, "order is 'key'"),
+        ({"start": "yesterday"}, "start is 'yesterday'"),
+        ({"partitions": (1, 1)}, "partitions"),
+        ({"buffer_records": 0}, "buffer_records is 0"),
+    ],
+)
+def test_wrong_readings_are_refused(wrong: dict[str, object], told: str) -> None:
+    """Each wrong setting is named, with what is expected."""
+    with pytest.raises(KafkaSettingError, match=told):
+        KafkaReading(**({"topic": "t", "group": "g"} | wrong))
+
+
+def test_a_moment_to_start_at_is_utc_unless_it_says_otherwise() -> None:
+    """A moment without a zone is UTC; one with a zone is that moment."""
+    assert KafkaReading(topic="t", group="g", start="1970-01-01T00:00:02").start_ms() == 2_000
+    assert KafkaReading(topic="t", group="g", start="1970-01-01T01:00:02+01:00").start_ms() == 2_000
+    assert KafkaReading(topic="t", group="g", start="latest").start_ms() is None
