@@ -1,0 +1,228 @@
+"""The pool for one target with classes: maps, members and mixer, run in stages over the same operations.
+
+Each stage is one pass over a chunk's operations and reads what the stages before it wrote for the same rows. Stages
+meet only in the order of labels, which is the same for all, so the result is that of one event after the other.
+
+Axes: K rows, F numeric inputs, P plain inputs, C class capacity, D feature columns, M members.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from streamnn.operations import Kind, Operations
+from streamnn.pool import linear, maps, mixer, net, replay
+from streamnn.pool.engines import Parts
+from streamnn.pool.layout import TARGET_COLUMNS, Arrays, Layout
+from streamnn.pool.presets import NETWORKS, Preset
+
+PENDING = 2048  # events whose features and opinions wait for a label; later ones are made again from their inputs
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chunk:
+    """Rows as a pool reads them.
+
+    Attributes:
+        x: [K, F'] float64 numeric inputs, NaN = missing.
+        plain: [K, P'] float64, 0/1 of categories, NaN = missing.
+        label: [K] int32 class, -1 = unknown.
+        number: [K] int64 event numbers.
+    """
+
+    x: FloatArray
+    plain: FloatArray
+    label: npt.NDArray[np.int32]
+    number: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.number)
+
+
+class ClassPool:
+    """Members and mixer for one target.
+
+    Args:
+        preset: which networks.
+        numeric: numeric inputs of the first event.
+        plain: plain inputs of the first event.
+        classes: class capacity at the start, at least 2.
+        seed: start weights and draws depend on it alone.
+        parts: who runs it.
+    """
+
+    def __init__(
+        self, preset: Preset, *, numeric: int, plain: int, classes: int, seed: int, parts: Parts
+    ) -> None:
+        self.preset, self.seed, self.parts = preset, seed, parts
+        self.nets = NETWORKS[preset]
+        self._first = (numeric, plain, classes)
+        exact = Layout(numeric, plain, classes, self._targets(classes))
+        self.layout = exact
+        self._counts = preset != "single"
+        before = (*maps.MEMBERS, *linear.MEMBERS) if self._counts else ()
+        self.members = (*before, *(spec.name for spec in self.nets))
+        states = {
+            "maps": maps.init(self.layout, 0),
+            "linear": linear.init(self.layout),
+            "mixer": mixer.init(len(self.members), classes, 0),
+            "replay": replay.init(self.layout.width, 0, sample=any(s.again and not s.window for s in self.nets)),
+        }
+        for i, spec in enumerate(self.nets):
+            states[spec.name] = net.init(spec, exact, classes, seed=self._seed(i))
+        self.state: dict[str, Arrays] = states
+
+    @property
+    def parameters(self) -> int:
+        """How many weights the networks and linear members have."""
+        names = [(spec.name, name) for spec in self.nets for name in ("w0", "b0", "wo", "bo", "ws")]
+        names += [("linear", name) for name in ("weights", "adam")] if self._counts else []
+        return sum(self.state[part][name].size for part, name in names)
+
+    @property
+    def weights(self) -> dict[str, tuple[float, float]]:
+        """Each member's weight in the hedge (they sum to 1) and in the stack (free in sign)."""
+        state = self.state["mixer"]
+        pairs = zip(state["hedge"].tolist(), state["stack"].tolist(), strict=True)
+        return dict(zip(self.members, pairs, strict=True))
+
+    def grow(self, *, numeric: int, plain: int, classes: int) -> None:
+        """Make room; predictions stay as they are, but for target encodings that no longer fit and are left out."""
+        old, state = self.layout, self.state
+        if old.holds(numeric=numeric, plain=plain, classes=classes):
+            return
+        classes = max(classes, old.classes)
+        new = old.grown(numeric=numeric, plain=plain, classes=classes, targets=old.targets and self._targets(classes))
+        state["maps"] = maps.grow(state["maps"], old, new)
+        state["linear"] = linear.grow(state["linear"], old, new)
+        state["mixer"] = mixer.grow(state["mixer"], classes)
+        state["replay"] = replay.grow(state["replay"], old, new)
+        for i, spec in enumerate(self.nets):
+            state[spec.name] = net.grow(spec, state[spec.name], old, new, classes, seed=self._seed(i))
+        self.layout = new
+
+    def run(self, chunk: Chunk, operations: Operations, *, rate: float) -> tuple[FloatArray, FloatArray]:
+        """Run operations: returns served [K, C] and loss [K], NaN where nothing was."""
+        if len(self.state["maps"]["stored"]) == 0 and self._waits(chunk, operations):
+            self._remember()
+        served, loss = np.full((len(chunk), self.layout.classes), np.nan), np.full(len(chunk), np.nan)
+        rows, logp = self._rows(chunk, operations)
+        state, label, number = self.state, chunk.label, chunk.number
+        first = len(self.members) - len(self.nets)
+        if self._counts:
+            self.parts.linear(state["linear"], self.layout, rows, label, logp, operations, first=len(maps.MEMBERS))
+        learned = replay.order(operations, label >= 0)
+        draws = replay.Draws(self.parts.choose, state["replay"], learned, number, seed=self._seed(1000))
+        nothing = np.zeros((len(chunk), 0))
+        store = state["replay"]
+        kept = {
+            True: (store["recent"], store["recent_label"], store["recent_y"]),
+            False: (store["sample"], store["sample_label"], store["sample_y"]),
+        }
+        for i, spec in enumerate(self.nets):
+            chosen = draws.choose(spec.again, spec.window, seed=self._seed(i))
+            data = net.NetRows(rows, label, nothing, chosen, kept[spec.window > 0])
+            self.parts.net(spec, state[spec.name], data, operations, logp, loss, member=first + i, rate=rate)
+        draws.commit(rows, label, nothing)
+        self.parts.mixer(state["mixer"], logp, label, number, operations, served, loss)
+        return served, loss
+
+    def forget(self) -> None:
+        """Forget the networks' second moments, so that the next steps are as large as the first."""
+        for spec in self.nets:
+            for name, array in self.state[spec.name].items():
+                if name.startswith("v"):
+                    array.fill(0)
+                elif name.startswith("left"):
+                    array.fill(1)
+
+    def predict(self, chunk: Chunk) -> FloatArray:
+        """Serve rows without changing anything: [K, C]."""
+        events = len(chunk)
+        operations = Operations(np.full(1, PREDICT, dtype=np.int8), np.zeros(1, dtype=np.int64), np.full(1, events))
+        served, loss = np.full((events, self.layout.classes), np.nan), np.full(events, np.nan)
+        rows, logp = self._rows(chunk, operations)
+        first = len(self.members) - len(self.nets)
+        state, label = self.state, chunk.label
+        if self._counts:
+            self.parts.linear(state["linear"], self.layout, rows, label, logp, operations, first=len(maps.MEMBERS))
+        nothing = np.zeros((events, 0))
+        no_rows = (rows[:0], label[:0], nothing[:0])
+        for i, spec in enumerate(self.nets):
+            data = net.NetRows(rows, label, nothing, np.zeros((events, 0), dtype=np.int32), no_rows)
+            self.parts.net(spec, state[spec.name], data, operations, logp, loss, member=first + i, rate=0.0)
+        self.parts.mixer(state["mixer"], logp, label, chunk.number, operations, served, loss)
+        return served
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return a copy of everything for a checkpoint."""
+        layout = self.layout
+        return {
+            "layout": [layout.numeric, layout.plain, layout.classes, int(layout.targets)],
+            "first": list(self._first),
+            "arrays": {part: {name: a.copy() for name, a in arrays.items()} for part, arrays in self.state.items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` of a pool with the same preset returned.
+
+        Raises:
+            ValueError: the state belongs to another pool.
+        """
+        arrays = state["arrays"]
+        if arrays.keys() != self.state.keys():
+            raise ValueError(
+                f"the state has the parts {', '.join(sorted(arrays))}, this pool has {', '.join(sorted(self.state))};"
+                " use the preset that wrote it, or start afresh in another folder"
+            )
+        numeric, plain, classes, targets = state["layout"]
+        self.layout = Layout(numeric, plain, classes, bool(targets))
+        self.state = {part: {name: np.array(a) for name, a in held.items()} for part, held in arrays.items()}
+
+    def _rows(self, chunk: Chunk, operations: Operations) -> tuple[npt.NDArray[np.float32], FloatArray]:
+        """Run the maps: feature rows [K, D] and log-probabilities [K, M, C] with their members filled."""
+        layout, events = self.layout, len(chunk)
+        rows = np.zeros((events, layout.width), dtype=np.float32)
+        rank = np.full((events, layout.numeric), np.nan, dtype=np.float32)
+        logp = np.full((events, max(len(self.members), len(maps.MEMBERS)), layout.classes), mixer.FLOOR)
+        x, plain = _widened(chunk.x, layout.numeric), _widened(chunk.plain, layout.plain)
+        data = maps.MapRows(x, plain, chunk.label, chunk.number, rows, rank, logp)
+        self.parts.maps(self.state["maps"], layout, data, operations)
+        if not self._counts:
+            logp = np.full((events, len(self.members), layout.classes), mixer.FLOOR)
+        return rows, logp
+
+    def _remember(self) -> None:
+        """Make room for events that wait for labels."""
+        state, layout = self.state, self.layout
+        fresh = maps.init(layout, PENDING)
+        for name in ("stored", "stored_row", "stored_rank"):
+            state["maps"][name] = fresh[name]
+        fresh = mixer.init(len(self.members), layout.classes, PENDING)
+        for name in ("stored", "stored_logp"):
+            state["mixer"][name] = fresh[name]
+
+    def _waits(self, chunk: Chunk, operations: Operations) -> bool:
+        return bool((operations.kind == Kind.PREDICT_OBSERVE).any() or (chunk.label < 0).any())
+
+    def _targets(self, classes: int) -> bool:
+        numeric = self._first[0]
+        return numeric * (1 if classes == 2 else classes) <= TARGET_COLUMNS
+
+    def _seed(self, member: int) -> int:
+        return self.seed * 1009 + member
+
+
+PREDICT = 3  # as in common.c: serve, and change nothing
+
+
+def _widened(x: FloatArray, columns: int) -> FloatArray:
+    """Give x [K, F'] so many columns; new ones are missing."""
+    if x.shape[1] == columns:
+        return np.ascontiguousarray(x)
+    wide = np.full((len(x), columns), np.nan)
+    wide[:, : x.shape[1]] = x
+    return wide

@@ -1,0 +1,52 @@
+"""Who runs the parts: C, or the NumPy reference where there is no compiler (hundreds of times slower)."""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from streamnn.native.build import CompilerError
+from streamnn.pool import linear, maps, mixer, native, net, replay
+from streamnn.pool.reference import linear as slow_linear
+from streamnn.pool.reference import maps as slow_maps
+from streamnn.pool.reference import mixer as slow_mixer
+from streamnn.pool.reference import net as slow_net
+from streamnn.pool.reference import replay as slow_replay
+
+EngineName = Literal["auto", "native", "eager"]
+PARTS = ("maps", "linear", "net", "replay", "mixer")
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The functions that run the parts of a pool; see the modules they come from."""
+
+    name: str
+    maps: Callable[..., None]
+    linear: Callable[..., None]
+    net: Callable[..., None]
+    mixer: Callable[..., None]
+    choose: Callable[..., None]
+
+
+NATIVE = Parts("native", maps.run, linear.run, net.run, mixer.run, replay.choose)
+EAGER = Parts("eager", slow_maps.run, slow_linear.run, slow_net.run, slow_mixer.run, slow_replay.choose)
+
+
+def select(engine: EngineName) -> Parts:
+    """Return the parts of an engine; auto is native where there is a compiler, else eager with a warning.
+
+    Raises:
+        CompilerError: native is asked for, but there is no compiler, or it fails.
+    """
+    if engine == "eager":
+        return EAGER
+    try:
+        for part in PARTS:
+            native.library(part)
+    except CompilerError as error:
+        if engine == "native":
+            raise
+        warnings.warn(f"running the pool in NumPy, some hundred times slower: {error}", RuntimeWarning, stacklevel=3)
+        return EAGER
+    return NATIVE

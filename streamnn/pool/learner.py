@@ -1,0 +1,313 @@
+"""The pool as a learner: named columns in, served predictions out, one state that holds everything learned.
+
+It has the face of `streamnn.learner.Learner`: `encode` a chunk, then `run` operations over its rows. Single events and
+micro-batches run on the same C parts; inputs and classes grow without compiling.
+
+Axes: K events of a chunk, F input capacity of the index, W head width, C class capacity.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from streamnn.features.index import Column, FeatureIndex
+from streamnn.heads import Head, TargetSpec
+from streamnn.learner import EncodedChunk, pad_labels
+from streamnn.operations import BoolArray, FloatArray, IntArray, Kind, Operations, Results, Rows
+from streamnn.pool.classifier import Chunk, ClassPool
+from streamnn.pool.engines import EngineName, select
+from streamnn.pool.presets import PRESETS, Preset
+from streamnn.targets import TargetIndex
+
+LARGEST = 1e150  # a larger input has no finite square, and would make statistics infinite for ever
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolSpec:
+    """Everything that a pool learner is made from.
+
+    Attributes:
+        targets: what is predicted: one binary or multi-class target.
+        preset: single (one network), lite, fast or best; more members cost more time and predict better.
+        feature_capacity: inputs there is room for at the start (a power of two); doubles when needed.
+        class_capacity: likewise for the classes of a multi-class target.
+        max_categories: distinct values of one field that get inputs of their own; the rest is hashed.
+        hash_buckets: inputs that the rest shares.
+        seed: start weights, draws of past events and hashing depend on it alone.
+        engine: native (C), eager (NumPy) or auto: native where there is a compiler, else eager with a warning.
+
+    Raises:
+        ValueError: a setting is outside its range, or the pool does not predict such targets.
+    """
+
+    targets: tuple[TargetSpec, ...]
+    preset: Preset = "best"
+    feature_capacity: int = 8
+    class_capacity: int = 2
+    max_categories: int = 100
+    hash_buckets: int = 32
+    seed: int = 0
+    engine: EngineName = "auto"
+
+    def __post_init__(self) -> None:
+        if self.preset not in PRESETS:
+            raise ValueError(f"preset is {self.preset!r}; use one of {', '.join(PRESETS)}")
+        if self.engine not in get_args(EngineName):
+            raise ValueError(f"engine is {self.engine!r}; use one of {', '.join(get_args(EngineName))}")
+        if len(self.targets) != 1 or self.targets[0].kind == "regression":
+            told = ", ".join(f"{t.name} ({t.kind})" for t in self.targets)
+            raise ValueError(
+                f"targets are {told or 'none'}, but the pool predicts one binary or multi-class target;"
+                " use a single network for others"
+            )
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}, but must be at least 0")
+
+
+class PoolLearner:
+    """Predicts and learns with a pool of members; the default learner.
+
+    The members are made at the first event, for the inputs that this event has (and those declared); the first event's
+    number of inputs also decides whether target encodings are worth their columns.
+    """
+
+    def __init__(self, spec: PoolSpec) -> None:
+        self.spec = spec
+        self.features = FeatureIndex(
+            capacity=spec.feature_capacity,
+            max_categories=spec.max_categories,
+            hash_buckets=spec.hash_buckets,
+            seed=spec.seed,
+        )
+        self.targets = TargetIndex(spec.targets, capacity=spec.class_capacity)
+        self.growths = {"features": 0, "classes": 0}
+        self.head = Head(spec.targets, self.targets.capacities)
+        self._parts = select(spec.engine)
+        self._pool: ClassPool | None = None
+
+    @property
+    def built(self) -> bool:
+        """Whether the first event has been encoded."""
+        return self._pool is not None
+
+    @property
+    def pool(self) -> ClassPool:
+        """Members and mixer."""
+        if self._pool is None:
+            raise RuntimeError("the pool is made at the first event: encode one before")
+        return self._pool
+
+    @property
+    def engine(self) -> str:
+        """Which engine runs."""
+        return self._parts.name
+
+    @property
+    def compilations(self) -> int:
+        """How often sizes made the pool compile: never."""
+        return 0
+
+    @property
+    def parameters(self) -> int:
+        """How many weights there are."""
+        return 0 if self._pool is None else self._pool.parameters
+
+    @property
+    def weights(self) -> dict[str, tuple[float, float]]:
+        """Each member's weight in the hedge (they sum to 1) and in the stack (free in sign): who carries it."""
+        return {} if self._pool is None else self._pool.weights
+
+    def encode(
+        self,
+        columns: Mapping[str, Column],
+        labels: Mapping[str, Column],
+        number: IntArray,
+        *,
+        batch: int = 1,
+    ) -> EncodedChunk:
+        """Turn the first events of a chunk into rows, growing if the very first needs it.
+
+        Args:
+            columns: features by name, each [K]; see `FeatureIndex`.
+            labels: the target by name, [K]; see `TargetIndex`. A target that is absent is unknown.
+            number: [K] int64 event numbers.
+            batch: events with the same number // batch stay together.
+
+        Returns:
+            At least one micro-batch of rows (if K > 0); fewer than K where a later one needs more capacity.
+        """
+        if not len(number):
+            empty = np.zeros((0, 0))
+            return EncodedChunk(Rows(empty, empty, number), empty)
+        if not self.built:
+            self._build(_head_of(columns, 1))
+        rows = len(number)
+        while True:
+            active, classes = self.features.active, self.targets.counts
+            encoded = self.features.encode(_head_of(columns, rows), rows)
+            targets = self.targets.encode(_head_of(labels, rows), len(encoded.x), head=self.head)
+            fits = len(targets.y)
+            if fits == rows:
+                return EncodedChunk(Rows(encoded.x, targets.y, number[:rows]), targets.truth)
+            # what comes after the cut is met again later: until then it has no position
+            self.features.truncate(active)
+            self.targets.truncate(classes)
+            cut = int(np.searchsorted(number // batch, number[fits] // batch))
+            if cut > 0:
+                rows = cut
+            elif targets.needed:
+                self.targets.grow(targets.needed)
+                self.head = self.head.grown(self.targets.capacities)
+                self.growths["classes"] += 1
+            else:
+                self.features.grow(encoded.needed)
+                self.growths["features"] += 1
+
+    def run(self, rows: Rows, operations: Operations, *, rate: float, clear: bool = False) -> Results:
+        """Run operations over encoded rows; see `streamnn.operations`.
+
+        Args:
+            rows: what `encode` returned (or rows kept from earlier, padded by `pad`).
+            operations: what to do, in order.
+            rate: learning rate of the networks; those that learn past events again take a third of it.
+            clear: the networks forget their second moments before the first learning step.
+        """
+        if clear and (operations.kind != Kind.PREDICT_OBSERVE).any():
+            self.pool.forget()
+        refused = self._refuse(rows.x)
+        if not refused:
+            served, loss = self.pool.run(self._chunk(rows), operations, rate=rate)
+            return Results(self._served(served), loss)
+        kept = np.array([row not in refused for row in range(len(rows))], dtype=bool)
+        part = self._chunk(Rows(rows.x[kept], rows.y[kept], rows.number[kept]))
+        served, loss = self.pool.run(part, _without(operations, kept), rate=rate)
+        all_served, all_loss = np.full((len(rows), served.shape[1]), np.nan), np.full(len(rows), np.nan)
+        all_served[kept], all_loss[kept] = served, loss
+        return Results(self._served(all_served), all_loss, refused)
+
+    def predict(self, columns: Mapping[str, Column], events: int) -> FloatArray:
+        """Serve events without changing anything at all: [K, W] float64, see `Head.serve`.
+
+        Fields and categories that were never learned are left out. Before the first event everything is NaN.
+        """
+        if not self.built:
+            return np.full((events, len(self.spec.targets)), np.nan)
+        x = self.features.encode(columns, events, known_only=True).x
+        nothing = np.full((events, self.head.width), np.nan)
+        rows = Rows(np.where(np.abs(x) > LARGEST, np.nan, x), nothing, np.zeros(events, dtype=np.int64))
+        return self._served(self.pool.predict(self._chunk(rows)))
+
+    def pad(self, rows: Rows, *, head: Head) -> Rows:
+        """Bring rows that were encoded at a smaller capacity, under the given head, to the present one."""
+        if rows.x.shape[1] == self.features.capacity and rows.y.shape[1] == self.head.width:
+            return rows
+        x = np.full((len(rows), self.features.capacity), np.nan)
+        x[:, : rows.x.shape[1]] = rows.x
+        return Rows(x, pad_labels(rows.y, head, self.head), rows.number)
+
+    def declare(self, fields: Sequence[str]) -> None:
+        """Name numeric fields before the first event, so that all of them get start weights.
+
+        Raises:
+            RuntimeError: the first event has been seen already.
+        """
+        if self.built:
+            raise RuntimeError("fields can be declared only before the first event; later ones are added as they come")
+        self.features.declare(fields)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return a copy of everything for a checkpoint."""
+        return {
+            "features": self.features.state_dict(),
+            "targets": self.targets.state_dict(),
+            "growths": dict(self.growths),
+            "preset": self.spec.preset,
+            "pool": None if self._pool is None else self._pool.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` returned.
+
+        Raises:
+            ValueError: the state belongs to another preset.
+        """
+        if state["preset"] != self.spec.preset:
+            raise ValueError(
+                f"the state is that of preset {state['preset']!r}, but {self.spec.preset!r} is configured;"
+                " use the configuration that wrote it, or start afresh in another folder"
+            )
+        self.features.load_state_dict(state["features"])
+        self.targets.load_state_dict(state["targets"])
+        self.head = Head(self.spec.targets, self.targets.capacities)
+        self.growths = dict(state["growths"])
+        self._pool = None
+        if state["pool"] is not None:
+            numeric, plain, classes = state["pool"]["first"]
+            self._pool = self._make(numeric, plain, classes)
+            self._pool.load_state_dict(state["pool"])
+
+    def _build(self, first: Mapping[str, Column]) -> None:
+        """Make the pool for the inputs that the first event has."""
+        encoded = self.features.encode(first, 1)
+        if encoded.needed:
+            self.features.grow(encoded.needed)
+            self.features.encode(first, 1)
+        plain = int(self.features.plain.sum())
+        self._pool = self._make(self.features.active - plain, plain, self._classes)
+
+    def _make(self, numeric: int, plain: int, classes: int) -> ClassPool:
+        sizes = {"numeric": numeric, "plain": plain, "classes": classes}
+        return ClassPool(self.spec.preset, seed=self.spec.seed, parts=self._parts, **sizes)
+
+    @property
+    def _classes(self) -> int:
+        return self.targets.capacities.get(self.spec.targets[0].name, 2)
+
+    def _chunk(self, rows: Rows) -> Chunk:
+        """Split rows into numeric and plain inputs and make room for them."""
+        active = self.features.active
+        plain = self.features.plain[:active]
+        if plain.any():
+            numeric = rows.x[:, np.flatnonzero(~plain)], rows.x[:, np.flatnonzero(plain)]
+        else:
+            numeric = rows.x[:, :active], np.zeros((len(rows), 0))
+        self.pool.grow(numeric=numeric[0].shape[1], plain=numeric[1].shape[1], classes=self._classes)
+        return Chunk(*numeric, self._labels(rows.y), np.ascontiguousarray(rows.number))
+
+    def _labels(self, y: FloatArray) -> npt.NDArray[np.int32]:
+        """Class numbers [K], -1 = unknown; a soft label counts as its likeliest class."""
+        unknown = np.isnan(y[:, 0])
+        known = np.where(unknown[:, None], 0.0, y)
+        label = (known[:, 0] > 0.5) if self.spec.targets[0].kind == "binary" else np.argmax(known, axis=1)
+        return np.where(unknown, -1, label).astype(np.int32)
+
+    def _served(self, served: FloatArray) -> FloatArray:
+        return served[:, 1:].copy() if self.spec.targets[0].kind == "binary" else served
+
+    def _refuse(self, x: FloatArray) -> dict[int, str]:
+        bad = np.abs(x) > LARGEST
+        if not bad.any():
+            return {}
+        names, found = self.features.names, {}
+        for row in np.flatnonzero(bad.any(axis=1)):
+            at = int(np.argmax(bad[row]))
+            found[int(row)] = (
+                f"input {names[at]!r} is {x[row, at]:g}, but has to lie within +-{LARGEST:g}, or its statistics would"
+                " become infinite"
+            )
+        return found
+
+
+def _head_of(columns: Mapping[str, Column], rows: int) -> dict[str, Column]:
+    return {name: column[:rows] for name, column in columns.items()}
+
+
+def _without(operations: Operations, kept: BoolArray) -> Operations:
+    """Rewrite operations for the rows that are kept; one that has none left falls away."""
+    place = np.concatenate([[0], np.cumsum(kept)])
+    start, stop = place[operations.start], place[operations.stop]
+    some = stop > start
+    return Operations(operations.kind[some], start[some], stop[some])

@@ -1,0 +1,46 @@
+"""The C parts of the pool: built once a machine, sizes given at each call, so that growth never compiles."""
+
+import ctypes
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from streamnn.native.build import load
+from streamnn.operations import Operations
+from streamnn.pool.layout import Array
+
+FOLDER = Path(__file__).parent
+
+
+@cache
+def library(name: str) -> ctypes.CDLL:
+    """Build or load the part NAME.c, with what all parts share in front of it.
+
+    Raises:
+        CompilerError: there is no C compiler, or it failed.
+    """
+    sources = [(FOLDER / file).read_text(encoding="ascii") for file in ("common.c", f"{name}.c")]
+    loaded, _ = load("\n".join(sources))
+    return loaded
+
+
+def call(
+    name: str, operations: Operations, sizes: Sequence[int], arrays: Sequence[Array], reals: Sequence[float] = ()
+) -> None:
+    """Run a part over operations. Arrays must be contiguous and of the types the part expects; it writes into them."""
+    for array in arrays:
+        if not array.flags.c_contiguous:
+            raise ValueError(f"part {name!r} got an array of shape {array.shape} that is not contiguous")
+    pointers = (ctypes.c_void_p * len(arrays))(*[a.ctypes.data for a in arrays])
+    numbers = (ctypes.c_int64 * len(sizes))(*sizes)
+    values = (ctypes.c_double * len(reals))(*reals)
+    run = library(name).run
+    run.restype = None
+    run.argtypes = [ctypes.c_int64] + [ctypes.c_void_p] * 6
+    kind, start, stop = (np.ascontiguousarray(a) for a in (operations.kind, operations.start, operations.stop))
+    run(
+        len(operations), kind.ctypes.data, start.ctypes.data, stop.ctypes.data,
+        ctypes.addressof(numbers), ctypes.addressof(pointers), ctypes.addressof(values),
+    )  # fmt: skip

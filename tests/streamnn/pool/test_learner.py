@@ -1,0 +1,264 @@
+"""The pool as a learner: columns in, growth of the indexes, refusals, saving."""
+
+import numpy as np
+import pytest
+
+from streamnn.heads import TargetSpec
+from streamnn.native.build import CompilerError
+from streamnn.operations import Kind, Operations
+from streamnn.pool import PoolLearner, PoolSpec
+from streamnn.targets import decide
+from tests.streamnn.helpers import drive, labels_of, numeric_stream, obj
+from tests.streamnn.pool.helpers import singles
+
+KINDS = ["binary", "multiclass"]
+
+
+def make_learner(kind, **settings):
+    """A pool for one target t0, the fast one if not said otherwise."""
+    return PoolLearner(PoolSpec(targets=(TargetSpec("t0", kind),), **{"preset": "fast", **settings}))
+
+
+def growing_stream(events=120):
+    """Features that come late, categories, moments, gaps, and classes that come late."""
+    columns, _ = numeric_stream(events, features=6)
+    for i in range(6):
+        columns[f"f{i}"][: 9 * i] = np.nan
+    columns["f1"][::7] = np.nan
+    columns["kind"] = obj([None if i % 11 == 0 else f"k{i * i % (1 + i // 8)}" for i in range(events)])
+    columns["at"] = np.datetime64("2026-01-01T00:00:00.000000") + np.arange(events) * np.timedelta64(3600, "s")
+    labels = obj([f"c{i % (1 + i // 12)}" for i in range(events)])
+    labels[::5] = None
+    return columns, {"t0": labels}
+
+
+def flat(state):
+    """Every leaf of a nested state by its path."""
+    if isinstance(state, dict):
+        return {f"{k}.{path}": leaf for k, value in state.items() for path, leaf in flat(value).items()}
+    return {"": state}
+
+
+def same_bits(a, b):
+    """Tell whether two learners hold the same bits."""
+    left, right = flat(a.state_dict()), flat(b.state_dict())
+    return left.keys() == right.keys() and all(
+        np.array_equal(leaf, right[path], equal_nan=True) if isinstance(leaf, np.ndarray) else leaf == right[path]
+        for path, leaf in left.items()
+    )
+
+
+@pytest.mark.parametrize("cuts", [[1] * 120, [7] * 18, [64, 56], [3, 1, 30, 2, 84]])
+def test_cuts_change_no_prediction(cuts):
+    """Served rows and losses are the same bits however the stream is cut, through growth of inputs and classes."""
+    columns, labels = growing_stream()
+    whole, cut = (make_learner("multiclass", feature_capacity=2) for _ in range(2))
+    want, want_loss = drive(whole, columns, labels, cuts=[120])
+    got, got_loss = drive(cut, columns, labels, cuts=cuts)
+    assert whole.growths["features"] > 1
+    assert whole.growths["classes"] > 1
+    np.testing.assert_array_equal(got, want)
+    np.testing.assert_array_equal(got_loss, want_loss)
+
+
+def test_same_cuts_through_growth_end_in_the_same_state():
+    """What is learned does not depend on where the chunk ended in which an input first came."""
+    columns, labels = growing_stream()
+    a, b = (make_learner("multiclass", feature_capacity=2) for _ in range(2))
+    drive(a, columns, labels, cuts=[120])
+    drive(b, columns, labels, cuts=[50, 70])
+    asked = {name: column[-5:] for name, column in columns.items()}
+    np.testing.assert_array_equal(a.predict(asked, 5), b.predict(asked, 5))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_learns_and_serves_as_the_head_says(kind):
+    """Decisions come from served rows by the head, are better than the majority, and probabilities add up."""
+    columns, score = numeric_stream(1500)
+    labels = {"t0": labels_of(kind, score)}
+    learner = make_learner(kind)
+    served, _ = drive(learner, columns, labels, cuts=[256] * 6)
+    assert served.shape[1] == learner.head.width
+    decided = decide(served, learner.head)[750:, 0]
+    truth = learner.targets.encode(labels, 1500, head=learner.head).truth[750:, 0]
+    assert (decided == truth).mean() > np.bincount(truth.astype(int)).max() / 750 + 0.1
+    if kind == "multiclass":
+        np.testing.assert_allclose(np.nansum(served[1:], axis=1), 1.0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_predict_is_pure_and_serves_what_learning_serves(kind):
+    """Asking changes nothing, also about fields, categories and values never learned."""
+    columns, score = numeric_stream(40)
+    labels = {"t0": labels_of(kind, score)}
+    quiet, asked = make_learner(kind), make_learner(kind)
+    for n in range(40):
+        event = {name: c[n : n + 1] for name, c in columns.items()}
+        first = asked.predict(event, 1)
+        asked.predict({**event, "unknown": np.array([1.0]), "text": obj(["new"]), "f0": np.array([1e300])}, 1)
+        one = {"t0": labels["t0"][n : n + 1]}
+        want, _ = drive(quiet, event, one, cuts=[1], start=n)
+        got, _ = drive(asked, event, one, cuts=[1], start=n)
+        np.testing.assert_array_equal(got, want)
+        np.testing.assert_array_equal(first, got[:, : first.shape[1]])
+    assert same_bits(quiet, asked)
+
+
+@pytest.mark.parametrize("batch", [1, 8])
+def test_save_load_next_event_is_bit_equal(batch):
+    """A learner that is saved and loaded goes on to the same bits."""
+    columns, labels = growing_stream()
+    straight, first = make_learner("multiclass", preset="best"), make_learner("multiclass", preset="best")
+    half = {n: c[:64] for n, c in columns.items()}, {n: c[:64] for n, c in labels.items()}
+    rest = {n: c[64:] for n, c in columns.items()}, {n: c[64:] for n, c in labels.items()}
+    for learner in (straight, first):
+        drive(learner, *half, cuts=[64], batch=batch)
+    second = make_learner("multiclass", preset="best")
+    second.load_state_dict(first.state_dict())
+    want, _ = drive(straight, *rest, cuts=[56], batch=batch, start=64)
+    got, _ = drive(second, *rest, cuts=[56], batch=batch, start=64)
+    np.testing.assert_array_equal(got, want)
+    assert same_bits(straight, second)
+
+
+def test_fresh_learner_can_be_saved_and_loaded():
+    """A learner that has seen nothing has a state too."""
+    learner = make_learner("binary")
+    learner.load_state_dict(make_learner("binary").state_dict())
+    assert not learner.built
+    assert np.isnan(learner.predict({"a": np.array([1.0])}, 1)).all()
+
+
+def test_state_holds_no_objects():
+    """Everything in the state is an array, a number, a text or a list of these."""
+    columns, labels = growing_stream()
+    learner = make_learner("multiclass")
+    drive(learner, columns, labels, cuts=[120])
+    for path, leaf in flat(learner.state_dict()).items():
+        plain = isinstance(leaf, (np.ndarray, int, float, str, list)) or leaf is None
+        assert plain, path
+        assert not (isinstance(leaf, np.ndarray) and leaf.dtype == object), path
+
+
+@pytest.mark.parametrize("cuts", [[60], [1] * 60, [7] * 9])
+def test_input_that_would_break_the_statistics_is_refused(cuts):
+    """An input of 1e200 is refused with its name, and the rest is learned as if that event had never come."""
+    columns, score = numeric_stream(60)
+    labels = labels_of("binary", score)
+    columns["f2"][[0, 30]] = [1e200, -np.inf]
+    learner = make_learner("binary")
+    refused, at, served = {}, 0, []
+    for cut in cuts:
+        stop = min(at + cut, 60)
+        part = {n: c[at:stop] for n, c in columns.items()}
+        rows = learner.encode(part, {"t0": labels[at:stop]}, np.arange(at, stop)).rows
+        results = learner.run(rows, singles(stop - at), rate=0.003)
+        refused |= {at + row: why for row, why in results.refused.items()}
+        served += list(results.served)
+        at = stop
+    assert list(refused) == [0, 30]
+    assert "'f2'" in refused[0]
+    assert np.isnan(served[0]).all()
+    assert np.isnan(served[30]).all()
+    assert np.isfinite(np.array(served[2:30])).all()
+
+
+def test_refused_rows_leave_their_batch():
+    """A micro-batch with a row that is refused is learned as one batch of the others."""
+    columns, score = numeric_stream(16)
+    labels = labels_of("binary", score)
+    kept = np.delete(np.arange(16), 5)
+    whole, part = make_learner("binary"), make_learner("binary")
+    bad = {n: c.copy() for n, c in columns.items()}
+    bad["f1"][5] = 1e300
+    rows = whole.encode(bad, {"t0": labels}, np.arange(16), batch=16).rows
+    whole.run(rows, Operations.of([(Kind.PREDICT_LEARN, 0, 16)]), rate=0.003)
+    rows = part.encode({n: c[kept] for n, c in columns.items()}, {"t0": labels[kept]}, kept, batch=16).rows
+    part.run(rows, Operations.of([(Kind.PREDICT_LEARN, 0, 15)]), rate=0.003)
+    assert same_bits(whole, part)
+
+
+def test_clear_forgets_second_moments():
+    """With `clear` the networks' next steps are as large as the first ones."""
+    columns, score = numeric_stream(60)
+    labels = {"t0": labels_of("binary", score)}
+    learner = make_learner("binary")
+    drive(learner, columns, labels, cuts=[60])
+    part = {n: c[:1] for n, c in columns.items()}
+    rows = learner.encode(part, {"t0": labels["t0"][:1]}, np.array([60])).rows
+    learner.run(rows, Operations.of([(Kind.PREDICT_LEARN, 0, 1)]), rate=0.003, clear=True)
+    assert learner.pool.state["net"]["left_unit"][0] == 0.99
+
+
+def test_rows_kept_from_a_smaller_capacity_are_padded():
+    """A late label of a row encoded before both axes grew is learned after padding."""
+    columns, labels = growing_stream()
+    learner = make_learner("multiclass", feature_capacity=2)
+    early = {n: c[1:2] for n, c in columns.items()}
+    rows = learner.encode(early, {"t0": labels["t0"][1:2]}, np.array([0])).rows
+    head = learner.head
+    learner.run(rows, Operations.of([(Kind.PREDICT_OBSERVE, 0, 1)]), rate=0.003)
+    drive(learner, columns, labels, cuts=[120], start=1)
+    padded = learner.pad(rows, head=head)
+    assert padded.x.shape[1] == learner.features.capacity
+    results = learner.run(padded, Operations.of([(Kind.LEARN, 0, 1)]), rate=0.003)
+    assert np.isfinite(results.loss).all()
+
+
+def test_declared_fields_are_inputs_from_the_start():
+    """Fields named before the first event have start weights; naming them later is an error."""
+    learner = make_learner("binary")
+    learner.declare(["a", "b", "c"])
+    learner.encode({"a": np.array([1.0])}, {"t0": np.array([1.0])}, np.array([0]))
+    assert learner.pool.layout.numeric == 3
+    with pytest.raises(RuntimeError, match="before the first event"):
+        learner.declare(["d"])
+
+
+def test_faces_tell_what_runs():
+    """Engine, compilations, parameters and weights are there before and after the first event."""
+    learner = make_learner("multiclass")
+    assert (learner.engine, learner.compilations, learner.parameters, learner.weights) == ("native", 0, 0, {})
+    columns, labels = growing_stream()
+    drive(learner, columns, labels, cuts=[120])
+    assert learner.parameters > 0
+    assert list(learner.weights)[-2:] == ["net", "net_replay"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "word"),
+    [
+        ({"preset": "huge"}, "preset"),
+        ({"seed": -1}, "seed"),
+        ({"engine": "gpu"}, "engine"),
+        ({"targets": (TargetSpec("a", "binary"), TargetSpec("b", "binary"))}, "targets"),
+        ({"targets": ()}, "targets"),
+    ],
+)
+def test_settings_are_checked(settings, word):
+    """A setting outside its range is an error that names it."""
+    with pytest.raises(ValueError, match=word):
+        PoolSpec(**{"targets": (TargetSpec("t", "binary"),), **settings})
+
+
+def test_state_of_another_preset_is_refused():
+    """The message names both presets."""
+    with pytest.raises(ValueError, match=r"'lite'.*'fast'"):
+        make_learner("binary").load_state_dict(make_learner("binary", preset="lite").state_dict())
+
+
+def test_without_a_compiler_the_pool_warns_and_runs(monkeypatch):
+    """Where no compiler answers, auto runs the NumPy parts and says so; native is an error."""
+    monkeypatch.setattr("streamnn.pool.native.library", _no_compiler)
+    with pytest.warns(RuntimeWarning, match="NumPy"):
+        learner = make_learner("binary")
+    assert learner.engine == "eager"
+    columns, score = numeric_stream(20)
+    served, _ = drive(learner, columns, {"t0": labels_of("binary", score)}, cuts=[20])
+    assert np.isfinite(served[1:]).all()
+    with pytest.raises(CompilerError):
+        make_learner("binary", engine="native")
+
+
+def _no_compiler(name):
+    raise CompilerError("no C compiler answers")
