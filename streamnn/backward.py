@@ -24,7 +24,9 @@ def is_probe(name: str) -> bool:
     return name.rpartition(".")[2].startswith("probe_")
 
 
-def evaluate(network: nn.Module, params: Mapping[str, Tensor], buffers: Mapping[str, Tensor], x: Tensor, context: Context) -> Tensor:
+def evaluate(
+    network: nn.Module, params: Mapping[str, Tensor], buffers: Mapping[str, Tensor], x: Tensor, context: Context
+) -> Tensor:
     """Run the network without learning. Layers leave their buffers alone when `context.training` is False."""
     with torch.no_grad():
         out: Tensor = functional_call(network, {**params, **buffers}, (x, context))

@@ -1,7 +1,7 @@
 """Engines run a list of operations over encoded rows; the eager one does it with torch, and is the reference.
 
-In: a step, a state, encoded rows, operations. Out: the new state and the results. The state passed in is not changed, so
-the caller's reference to it is the snapshot to which a chunk that went wrong is undone.
+In: a step, a state, encoded rows, operations. Out: the new state and the results. The state passed in is not changed,
+so the caller's reference to it is the snapshot to which a chunk that went wrong is undone.
 """
 
 from abc import ABC, abstractmethod

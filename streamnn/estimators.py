@@ -1,7 +1,7 @@
 """Online estimators in river's habit: `learn_one`, `predict_one`, `predict_proba_one`, `learn_many`, `predict_many`.
 
-Each is a thin face of one `Learner`. An event is a dict of named features; numbers and booleans are numeric, strings are
-categories, `datetime`s are moments, None and NaN are missing. Features, classes and targets may appear at any time.
+Each is a thin face of one `Learner`. An event is a dict of named features; numbers and booleans are numeric, strings
+are categories, `datetime`s are moments, None and NaN are missing. Features and classes may appear at any time.
 
     >>> from streamnn import Classifier
     >>> model = Classifier(seed=1)
@@ -55,15 +55,14 @@ class _Estimator:
                     network=self.network or MLPSpec(),
                     optimizer=self.optimizer or Adam(beta1=0.0, beta2=0.99),
                     seed=self.seed,
-                    engine="eager",  # compiling takes seconds, which an estimator learning a few events does not earn back
+                    engine="eager",  # an estimator that learns a few events does not earn the compiling back
                 )
             )
         learner = self._learner
         unknown = sorted(set(labels) - {t.name for t in learner.spec.targets})
         if unknown:
-            raise ValueError(
-                f"targets {unknown} were not in the first label, which fixes them: {[t.name for t in learner.spec.targets]}"
-            )
+            known = [t.name for t in learner.spec.targets]
+            raise ValueError(f"targets {unknown} were not in the first label, which fixes them: {known}")
         events = len(next(iter(labels.values())))
         misfits = learner.targets.misfits(labels, events)
         if misfits:

@@ -117,9 +117,7 @@ class Head:
 
     def positions(self, larger: "Head") -> list[int]:
         """Tell where each of this head's outputs lies in a larger head of the same targets."""
-        return [
-            larger.block(b.target.name).first + i for b in self.blocks for i in range(b.width)
-        ]
+        return [larger.block(b.target.name).first + i for b in self.blocks for i in range(b.width)]
 
     def init(self, dtype: torch.dtype) -> Tensors:
         """Return the state of a head that has seen no label."""
@@ -159,7 +157,7 @@ class Head:
         return torch.cat(parts, dim=-1)
 
     def observe(self, state: Tensors, outputs: Tensor, y: Tensor, valid: Tensor) -> Tensors:
-        """Count labels [B, W]: activate classes, move target statistics. `outputs` are the network's, before learning."""
+        """Count labels [B, W]: activate classes, move target statistics. `outputs` are from before learning."""
         known = self.known(y, valid)
         new = dict(state)
         new["labels"] = state["labels"] + known.sum(0)

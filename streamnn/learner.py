@@ -50,8 +50,8 @@ class LearnerSpec:
         accumulate: micro-batches (events in sample mode) whose gradients are averaged for one update.
         dtype: precision of the network, float32 or float64.
         seed: start weights, dropout and hashing depend on it alone.
-        engine: eager (torch, step by step), native (compiled C; single events only) or auto: native where it can be, else
-            eager with a warning that says why.
+        engine: eager (torch, step by step), native (compiled C; single events only) or auto: native where it can be,
+            else eager with a warning that says why.
     """
 
     targets: tuple[TargetSpec, ...]
@@ -274,13 +274,14 @@ class Learner:
         problems = differences(self._state, state["tensors"])
         if problems:
             raise ValueError(
-                "the state belongs to another network:\n  " + "\n  ".join(problems) + "\nUse the configuration that wrote"
-                " it, or start afresh in another folder."
+                "the state belongs to another network:\n  "
+                + "\n  ".join(problems)
+                + "\nUse the configuration that wrote it, or start afresh in another folder."
             )
         self._state = {part: dict(tensors) for part, tensors in state["tensors"].items()}
 
     def _choose(self, operations: Operations) -> Engine:
-        """Choose the engine by what is to be run; without a compiler, or with an operator it lacks, fall back for good."""
+        """Choose the engine by what is to be run; without a compiler, or lacking an operator, fall back for good."""
         if self._native is None or (operations.stop - operations.start > 1).any():
             return self._engine
         try:
@@ -299,7 +300,8 @@ class Learner:
         if encoded.needed:
             self.features.grow(encoded.needed)
             self.features.encode(first, 1)
-        self._build(self.features.active)
+        # without any input all hidden units would start equal, and at 0, and never learn
+        self._build(max(self.features.active, 1))
 
     def _made(self) -> Step:
         if self._step is None:

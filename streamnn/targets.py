@@ -1,5 +1,4 @@
-"""Labels to positions: columns of target fields become label rows as the head reads them, and served rows become
-decisions.
+"""Labels to positions: target columns become label rows as the head reads them, served rows become decisions.
 
 The class index is append-only, like the feature index: a class keeps its position for ever, and classes are numbered in
 the order of the events that first name them.

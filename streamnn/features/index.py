@@ -189,9 +189,7 @@ class FeatureIndex:
             parts.append(part)
         return codes.astype(np.int64), parts
 
-    def _needs(
-        self, field: str, column: Column, parts: tuple[npt.NDArray[np.int64], list[str]] | None
-    ) -> list[_Need]:
+    def _needs(self, field: str, column: Column, parts: tuple[npt.NDArray[np.int64], list[str]] | None) -> list[_Need]:
         known = self._positions.get(field, {})
         if parts is not None:
             codes, names = parts
@@ -223,7 +221,7 @@ class FeatureIndex:
             here = np.flatnonzero(codes >= 0)
             places = [p for part, p in known.items() if part.startswith("=")]
             if len(here):
-                x[np.ix_(here, places)] = 0.0
+                x[np.ix_(here, np.array(places, dtype=np.int64))] = 0.0
                 position = np.array([known.get(part, -1) for part in parts[1]], dtype=np.int64)[codes[here]]
                 found = position >= 0
                 x[here[found], position[found]] = 1.0

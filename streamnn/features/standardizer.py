@@ -1,7 +1,7 @@
 """Streaming standardisation of inputs (and of regression targets): running mean and variance, missing values masked.
 
-Everything is a pure function of (state, x): `transform` changes nothing, `observe` returns the new state. The statistics
-are float64 whatever the network's precision, because at a few million events a float32 mean stops moving.
+Everything is a pure function of (state, x): `transform` changes nothing, `observe` returns the new state. The
+statistics are float64 whatever the network's precision: at a few million events a float32 mean stops moving.
 
 Axes: B samples, F features. x is [B, F] float64 with NaN for a missing value.
 """
@@ -18,8 +18,8 @@ Tensors = dict[str, Tensor]
 class Standardizer:
     """z = (x - mean) / deviation, per feature, over the events seen so far.
 
-    With n values seen, weight w = 1 / (n + 1) and d = x - mean (Welford 1962 for one value, Chan, Golub and LeVeque 1983
-    for several, written with the biased variance so that no step can make it negative)::
+    With n values seen, weight w = 1 / (n + 1) and d = x - mean (Welford 1962 for one value, Chan, Golub and LeVeque
+    1983 for several, written with the biased variance so that no step can make it negative)::
 
         mean' = mean + w d
         var'  = (1 - w) var + w var_b + w (1 - w) d^2
@@ -64,7 +64,7 @@ class Standardizer:
         Args:
             state: what `observe` has kept.
             x: [B, F] float64, NaN = missing.
-            own: count each row's own values into the statistics it is transformed with. False for an event that has been
+            own: count each row's own values into the statistics it is transformed with. False for an event that was
                 observed before (its label came late).
 
         Returns:

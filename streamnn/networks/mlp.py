@@ -3,6 +3,7 @@
 Axes: B samples, F inputs, H units, W outputs.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -15,7 +16,7 @@ from streamnn.dropout import Dropout
 from streamnn.normalizers import NORMALIZERS, make_normalizer
 
 Activation = Literal["relu", "leaky_relu", "tanh", "gelu", "silu", "mish", "selu"]
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": fn.relu,
     "leaky_relu": fn.leaky_relu,
     "tanh": torch.tanh,
@@ -69,7 +70,7 @@ class MLP(nn.Module):
 
     Args:
         spec: layers, see `MLPSpec`.
-        inputs: F. An input that is absent or missing is 0.
+        inputs: F, at least 1. An input that is absent or missing is 0.
         outputs: W.
         seed: start values depend on it alone.
         dtype: float32 or float64.
@@ -117,8 +118,9 @@ def _linear(
     inputs: int, outputs: int, generator: torch.Generator | None, dtype: torch.dtype, *, bias: bool = True
 ) -> nn.Linear:
     """Make a linear layer, uniform in +-1/sqrt(inputs), or all 0 without a generator."""
-    layer = nn.utils.skip_init(nn.Linear, inputs, outputs, bias=bias, dtype=dtype)
-    bound = inputs**-0.5 if inputs else 0.0
+    # made without memory first, so that torch draws no start values of its own
+    layer = nn.Linear(inputs, outputs, bias=bias, dtype=dtype, device="meta").to_empty(device="cpu")
+    bound = inputs**-0.5
     with torch.no_grad():
         for parameter in layer.parameters():
             if generator is None:

@@ -23,9 +23,10 @@ class NoNorm(nn.Module):
 
 
 class LayerNorm(nn.Module):
-    """y = (x - mean(x)) / sqrt(var(x) + eps) over the units of each sample (Ba, Kiros and Hinton 2016, arXiv 1607.06450).
+    """y = (x - mean(x)) / sqrt(var(x) + eps) over the units of each sample.
 
-    Without gain and bias: the next layer has weights enough, and fewer parameters follow drift faster.
+    Ba, Kiros and Hinton 2016, arXiv 1607.06450. Without gain and bias: the next layer has weights enough, and fewer
+    parameters follow drift faster.
     """
 
     def forward(self, x: Tensor, context: Context) -> Tensor:  # noqa: ARG002

@@ -83,7 +83,7 @@ class StreamingNorm(nn.Module):
         return self._normalize(x, mean, power)
 
     def _begin(self, updated: Tensor) -> None:
-        """Take in the gradients of the pass before; after an update, move the short-term values to the long-term ones."""
+        """Take in the gradients of the pass before; after an update, move short-term to long-term values."""
         with torch.no_grad():
             n = self.passes
             some = n > 0
@@ -91,7 +91,8 @@ class StreamingNorm(nn.Module):
             first = self.updates == 0
             for name in STATISTICS:
                 gradients = self._buffer("short_gradient", name)
-                gradients.add_(torch.where(some, (self._buffer("gradient", name) - gradients) / n.clamp(min=1).to(torch.float64), 0.0))
+                change = (self._buffer("gradient", name) - gradients) / n.clamp(min=1).to(torch.float64)
+                gradients.add_(torch.where(some, change, 0.0))
                 for kind in ("", "_gradient"):
                     short, long = self._buffer(f"short{kind}", name), self._buffer(f"long{kind}", name)
                     moved = torch.where(first, short, long + self.kappa[1] * (short - long))

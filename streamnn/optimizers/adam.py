@@ -7,8 +7,16 @@ import torch
 from torch import Tensor
 
 from streamnn.optimizers.base import (
-    Growing, Slots, Tensors, check_fraction, check_not_negative, check_positive, each, refill, slot_like,
-)  # fmt: skip
+    Growing,
+    Slots,
+    Tensors,
+    check_fraction,
+    check_not_negative,
+    check_positive,
+    each,
+    refill,
+    slot_like,
+)
 from streamnn.optimizers.debias import Start, shared_like, slices_like, weigh
 
 
@@ -16,9 +24,9 @@ from streamnn.optimizers.debias import Start, shared_like, slices_like, weigh
 class Adam:
     """w' = w - rate m^ / (sqrt(v^) + eps) (Kingma and Ba 2015, arXiv 1412.6980, algorithm 1).
 
-    m' = beta1 m + (1 - beta1) g, v' = beta2 v + (1 - beta2) g^2; m^ and v^ are m' and v' divided by their total weights.
-    Equal to torch.optim.Adam, for weights that are there from the start. With beta1 = 0 there is no m: the gradient
-    itself is scaled.
+    m' = beta1 m + (1 - beta1) g, v' = beta2 v + (1 - beta2) g^2; m^ and v^ are m' and v' divided by their total
+    weights. Equal to torch.optim.Adam, for weights that are there from the start. With beta1 = 0 there is no m: the
+    gradient itself is scaled.
 
     Attributes:
         beta1: decay of the mean gradient, per step.

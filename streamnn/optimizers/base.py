@@ -1,9 +1,9 @@
 """What an optimizer is: pure functions from gradients to new parameters.
 
-Whatever an optimizer remembers lies in slots, `{slot: {parameter: tensor}}`, which it takes and returns. A slot's tensor
-has as many dimensions as its parameter, each of the parameter's size, or of size 1 where it is shared along it; so it can
-grow with the parameter. An entry of a parameter that no input or class uses yet has a gradient of exactly 0, and must be
-left as it is: results do not depend on how much room there is.
+Whatever an optimizer remembers lies in slots, `{slot: {parameter: tensor}}`, which it takes and returns. A slot's
+tensor has as many dimensions as its parameter, each of the parameter's size, or of size 1 where it is shared along it;
+so it can grow with the parameter. An entry of a parameter that no input or class uses yet has a gradient of exactly 0,
+and must be left as it is: results do not depend on how much room there is.
 """
 
 from collections.abc import Callable, Mapping

@@ -46,7 +46,11 @@ class COCOB:
         }
 
     def update(
-        self, grads: Mapping[str, Tensor], slots: Slots, params: Mapping[str, Tensor], rate: Tensor  # noqa: ARG002
+        self,
+        grads: Mapping[str, Tensor],
+        slots: Slots,
+        params: Mapping[str, Tensor],
+        rate: Tensor,  # noqa: ARG002
     ) -> tuple[Tensors, Slots]:
         """Make one step; see `Optimizer`."""
 

@@ -1,10 +1,10 @@
 """How long a weight has been averaged over: the denominators of Adam's bias correction, for weights of different age.
 
-An exponential average of t values with decay b that started at 0 has the total weight 1 - b^t, and is divided by it. With
-one t for a whole parameter, a weight that is added when t is large gets its first average divided by 1 instead of by
-1 - b: for Adam a first step 1 / sqrt(1 - b2) times too large (10 to 30 times). So t is kept for each slice along the
-dimensions that can grow, and, as this is recomputed at every step, as the total weight itself: w' = b w + (1 - b). A
-power for each slice at each step would cost more than the rest of a small network's update.
+An exponential average of t values with decay b that started at 0 has the total weight 1 - b^t, and is divided by it.
+With one t for a whole parameter, a weight that is added when t is large gets its first average divided by 1 instead of
+by 1 - b: for Adam a first step 1 / sqrt(1 - b2) times too large (10 to 30 times). So there is a t for each slice along
+the dimensions that can grow; and instead of t, which would ask for a power for each slice at each step (as dear as the
+rest of a small network's update), the total weight itself is kept: w' = b w + (1 - b).
 
 When does a slice's t begin? The capacity beyond the inputs and classes in use must not count, or a stream would learn
 differently with other capacities; all that tells those slices apart is that their gradient is exactly 0. So:
@@ -14,7 +14,7 @@ differently with other capacities; all that tells those slices apart is that the
   as torch does (a hidden layer gets none as long as the output weights are 0). Those that begin later count from there.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -23,7 +23,7 @@ from torch import Tensor
 from streamnn.optimizers.base import Growing, Tensors
 
 
-def slices_like(params: Tensors, growing: Growing, value: float = 0.0) -> Tensors:
+def slices_like(params: Mapping[str, Tensor], growing: Growing, value: float = 0.0) -> Tensors:
     """Make a float64 slot with an entry for each slice along the growing dimensions."""
     slot = {}
     for name, p in params.items():
@@ -32,7 +32,7 @@ def slices_like(params: Tensors, growing: Growing, value: float = 0.0) -> Tensor
     return slot
 
 
-def shared_like(params: Tensors, value: float = 0.0) -> Tensors:
+def shared_like(params: Mapping[str, Tensor], value: float = 0.0) -> Tensors:
     """Make a float64 slot with one entry for each parameter."""
     return {name: torch.full([1] * p.dim(), value, dtype=torch.float64) for name, p in params.items()}
 

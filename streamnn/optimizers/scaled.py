@@ -7,8 +7,16 @@ import torch
 from torch import Tensor
 
 from streamnn.optimizers.base import (
-    Growing, Slots, Tensors, check_fraction, check_not_negative, check_positive, each, refill, slot_like,
-)  # fmt: skip
+    Growing,
+    Slots,
+    Tensors,
+    check_fraction,
+    check_not_negative,
+    check_positive,
+    each,
+    refill,
+    slot_like,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,9 +122,10 @@ class RMSprop:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adadelta:
-    """v' = decay v + (1 - decay) g^2, d = sqrt(u + eps) / sqrt(v' + eps) g, u' = decay u + (1 - decay) d^2, w' = w - rate d.
+    """w' = w - rate d, where the step d has the unit of the weight (Zeiler 2012, arXiv 1212.5701).
 
-    Zeiler 2012. Equal to torch.optim.Adadelta. The steps have the unit of the weights; the usual rate is 1.
+    v' = decay v + (1 - decay) g^2, d = sqrt(u + eps) / sqrt(v' + eps) g, u' = decay u + (1 - decay) d^2. Equal to
+    torch.optim.Adadelta. The usual rate is 1.
 
     Attributes:
         decay: of the averages, per step.

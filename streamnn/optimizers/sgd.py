@@ -7,15 +7,23 @@ import torch
 from torch import Tensor
 
 from streamnn.optimizers.base import (
-    Growing, Slots, Tensors, check_fraction, check_not_negative, check_positive, each, slot_like,
-)  # fmt: skip
+    Growing,
+    Slots,
+    Tensors,
+    check_fraction,
+    check_not_negative,
+    check_positive,
+    each,
+    slot_like,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SGD:
-    """w' = w - rate * (g + decay w), or along a velocity (Polyak 1964; Nesterov 1983 as Sutskever et al. 2013 write it).
+    """w' = w - rate (g + weight_decay w), or along a velocity.
 
-    With momentum: u' = momentum u + g; the step is u', or g + momentum u' with `nesterov`. Equal to torch.optim.SGD.
+    With momentum u' = momentum u + g (Polyak 1964); the step is u', or with `nesterov` g + momentum u' (Nesterov 1983,
+    in the form of Sutskever et al. 2013). Equal to torch.optim.SGD.
 
     Attributes:
         momentum: share of the velocity kept at each step; 0 has none.

@@ -32,8 +32,9 @@ def labels_of(kind, score):
 
 
 def make_learner(kind, *, targets=1, **settings):
-    """A learner with `targets` targets of one kind, named t0.."""
-    return Learner(LearnerSpec(targets=tuple(TargetSpec(f"t{i}", kind) for i in range(targets)), **settings))
+    """A learner with `targets` targets of one kind, named t0.., run eagerly unless `engine` says otherwise."""
+    listed = tuple(TargetSpec(f"t{i}", kind) for i in range(targets))
+    return Learner(LearnerSpec(targets=listed, **{"engine": "eager", **settings}))
 
 
 def drive(learner, columns, labels, *, cuts, batch=1, rate=0.003, start=0):

@@ -58,7 +58,8 @@ def test_multilabel_loss_is_the_mean_over_known_labels():
 
 
 @pytest.mark.parametrize(
-    ("loss", "function"), [("huber", fn.huber_loss), ("squared", lambda a, b: fn.mse_loss(a, b) / 2), ("absolute", fn.l1_loss)]
+    ("loss", "function"),
+    [("huber", fn.huber_loss), ("squared", lambda a, b: fn.mse_loss(a, b) / 2), ("absolute", fn.l1_loss)],
 )
 def test_regression_losses_equal_torch_in_deviations(loss, function):
     """The loss is torch's, on labels standardised by the running mean and deviation that count this label."""
@@ -128,9 +129,7 @@ def test_capacity_does_not_change_loss_or_probabilities():
     y[0, 2] = 1.0
     first = torch.zeros(1, 16, dtype=torch.float64)
     first[0, 0] = 1.0
-    states = [
-        seen(h, first[:, : h.width], y[:, : h.width], outputs=outputs[:, : h.width]) for h in (small, large)
-    ]
+    states = [seen(h, first[:, : h.width], y[:, : h.width], outputs=outputs[:, : h.width]) for h in (small, large)]
     for s, h in zip(states, (small, large), strict=True):
         p = h.serve(s, outputs[:, : h.width])
         torch.testing.assert_close(p[:, :8], small.serve(states[0], outputs[:, :8]), rtol=1e-12, atol=0)

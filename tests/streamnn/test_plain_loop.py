@@ -160,4 +160,5 @@ def test_sample_mode_equals_a_plain_loop(normalizer, delay):
     np.testing.assert_array_equal(np.isnan(got), np.isnan(want))
     assert np.nanmax(np.abs(got - want)) < 1e-9
     late = slice(EVENTS // 2, None)
-    assert ((want[late] > 0.5) == (y[late] == 1)).mean() > 0.7  # something was learned, so there was something to compare
+    # something was learned, so there was something to compare
+    assert ((want[late] > 0.5) == (y[late] == 1)).mean() > 0.7
