@@ -1,16 +1,18 @@
 """The border: what the pipeline asks of a source and of a sink, and what it promises them.
 
-**Delivery.** The loop polls, processes, writes to the sinks, and now and then takes a checkpoint: it first flushes every
-sink, then saves its state together with `source.state(offset)` and the lengths that the flushes returned, and only then
-calls `source.commit(offset)`. After a crash it opens the source with what the newest checkpoint holds and truncates every
-sink to its length. So a record counts once in the model, and once in a sink that can be truncated; a sink that cannot
-says so, and readers drop repeats by position.
+**Delivery.** The loop polls, processes, writes to the sinks, and now and then takes a checkpoint: it first flushes
+every sink, then saves its state together with `source.state(offset)` and the lengths that the flushes returned, and
+only then calls `source.commit(offset)`. After a crash it opens the source with what the newest checkpoint holds and
+truncates every sink to its length. So a record counts once in the model, and once in a sink that can be truncated; a
+sink that cannot says so, and readers drop repeats by position.
+
+**Cuts.** How a stream is cut into polls changes nothing in what is handed out, nor does a stop and a new start.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
-from connectors.records import Chunk
+from connectors.records import Chunk, IntArray, Record
 
 Item = TypeVar("Item", contravariant=True)
 
@@ -56,6 +58,26 @@ class Source(Protocol):
         """Give up what is held open. May be called twice."""
 
 
+class Codec(Protocol):
+    """Turns records into events. What it learns about undeclared fields on the way is its state."""
+
+    def decode(self, records: Sequence[Record], offsets: IntArray, *, start: int, stop: int) -> Chunk:
+        """Decode consecutive records, in order; each one once, after all before it.
+
+        Args:
+            records: N of them.
+            offsets: [N] their numbers, ascending.
+            start: number of the first record that the chunk covers.
+            stop: number of the next record after it.
+        """
+
+    def state(self, offset: int) -> dict[str, Any]:
+        """Return what was learned before record number `offset`, as plain values."""
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state` returned; {} at the very first start."""
+
+
 class Sink(Protocol[Item]):
     """Takes items in order."""
 
@@ -70,14 +92,14 @@ class Sink(Protocol[Item]):
         """Take an item. It may wait in memory, within a bound.
 
         Raises:
-            SinkError: it cannot be written.
+            SinkError: it cannot be written. It has not been taken then, and may be given again later.
         """
 
     def flush(self) -> int:
         """Make everything taken so far durable; returns the length to which `truncate` can come back.
 
         Raises:
-            SinkError: it cannot be made durable.
+            SinkError: it cannot be made durable. Nothing is lost or doubled by trying again later.
         """
 
     def close(self) -> None:

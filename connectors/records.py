@@ -1,4 +1,4 @@
-"""What travels between the outside world and the pipeline: records, chunks of decoded events, predictions, dead letters.
+"""What travels between the outside world and the pipeline: records, decoded events, predictions, dead letters.
 
 A record is bytes as they came. An event is a record that could be decoded; events travel in chunks of columns, so that
 nothing downstream works event by event. Positions count from 0 everywhere: a record's `offset` is how many records the
@@ -7,6 +7,7 @@ source handed out before it, whatever it reads from.
 Axes: K events of a chunk, C classes of one target.
 """
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, overload
@@ -71,8 +72,9 @@ class Chunk:
     """Consecutive records [start, stop) of a source, decoded into columns.
 
     Attributes:
-        columns: field name -> [K]: float64 (number, boolean as 0/1; NaN = missing), object (category or class label; None =
-            missing) or datetime64[us] (moment; NaT = missing). A field that no event of the chunk has may be left out.
+        columns: field name -> [K]: float64 (number, boolean as 0/1; NaN = missing), object (category or class label;
+            None = missing) or datetime64[us] (moment; NaT = missing). A field that no event of the chunk has may be
+            left out. Arrays may be views or shared, so they are not to be written to.
         offsets: [K] int64, ascending: the records that became events.
         records: the K records as they came; may be made only when asked for.
         rejects: the others, by offset.
@@ -102,10 +104,20 @@ class Chunk:
             {name: column[first:last] for name, column in self.columns.items()},
             self.offsets[first:last],
             self.records[first:last],
-            tuple(letter for letter in self.rejects if start <= letter.offset < stop),
+            self._rejects(start, stop),
             start,
             stop,
         )
+
+    def _rejects(self, start: int, stop: int) -> tuple[DeadLetter, ...]:
+        if not self.rejects:
+            return ()
+        first = bisect_left(self.rejects, start, key=_offset)
+        return self.rejects[first : bisect_left(self.rejects, stop, lo=first, key=_offset)]
+
+
+def _offset(letter: DeadLetter) -> int:
+    return letter.offset
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,7 +129,8 @@ class Predictions:
         numbers: [K] int64, event numbers (records that could not be decoded have none).
         targets: names, in order.
         decisions: target -> [K]: class labels (object, None = nothing served) or values (float64, NaN).
-        probabilities: target -> (class labels, [K, C] float64); NaN where nothing was served or the class did not exist.
+        probabilities: target -> (class labels, [K, C] float64); NaN where nothing was served or the class did not
+            exist.
         labels: target -> [K]: like `decisions`, what was known of the truth when this was written.
         records: the K records that were predicted, for sinks that keep key and origin.
     """

@@ -23,10 +23,16 @@ class Schema:
 
     - number, integer, value: float64, NaN = missing. An infinite value, or (integer) one with a fraction, is refused.
     - boolean: float64 0/1; true, false, yes, no, 0, 1 in any case.
-    - category: object of str, None = missing.
-    - class: object of str, int or bool (a label, or {label: probability} as a soft label in JSON), None = unknown.
+    - category: object of str, None = missing. A number or truth value counts as its text.
+    - class: object of str, int or bool (a label, or {label: probability} as a soft label in JSON), None = unknown. In
+      text formats a plain whole number (3, -1, 3.0; not 03) is an int and true or false a bool, all else a str.
     - degree: float64 in 0..1: membership in a label; true and false count as 1 and 0.
-    - moment: datetime64[us] in UTC; ISO 8601 text, or seconds since 1970 as a number.
+    - moment: datetime64[us] in UTC; ISO 8601 text (without an offset: UTC), or seconds since 1970 as a number.
+
+    Missing are: nothing, null, NaN and empty text; in text formats also the words null and nan in their usual
+    spellings. A field without a kind that is to be a feature has its kind fixed by its first value in an accepted
+    record (number,
+    boolean for true and false, category); from then on it is read as if declared so.
 
     Attributes:
         kinds: field name -> kind, for every declared field, targets included.
@@ -57,6 +63,19 @@ class Schema:
         if clash:
             raise SchemaError(f"fields {sorted(clash)} are targets and ignored at once; drop one of the two")
 
+    def kind(self, name: str) -> Kind | None:
+        """Return the kind a field is read as, None if it has none: id and moment need no declaration."""
+        declared = self.kinds.get(name)
+        if declared is not None or not name:
+            return declared
+        return "category" if name == self.id else "moment" if name == self.moment else None
+
+    @property
+    def declared(self) -> tuple[str, ...]:
+        """Names of all fields that have a kind and are not left out."""
+        names = dict.fromkeys((*self.kinds, *(name for name in (self.id, self.moment) if name)))
+        return tuple(name for name in names if name not in self.ignore)
+
 
 @dataclass(frozen=True, slots=True)
 class FieldHead:
@@ -64,8 +83,10 @@ class FieldHead:
 
     Attributes:
         name: of the field.
-        kind: number, integer, boolean, category or moment, as its values look; category if none was there.
-        values: distinct values in order of appearance, as the stream writes them (str for CSV), at most `MOST_VALUES`.
+        kind: number, integer, boolean, category or moment, as its values look; category if none was there. A few single
+            odd ones out do not change it: those will be refused.
+        values: distinct values in order of appearance, as a column of classes would hold them (so text "3" is the int
+            3; a fraction, which can be no class, is a float), at most `MOST_VALUES`.
         missing: records without a value.
     """
 
@@ -85,8 +106,9 @@ class StreamHead:
     Attributes:
         fields: in the order of the stream.
         records: how many records were looked at.
-        targets: fields that the stream itself names as its targets (river's datasets do); empty otherwise.
-        task: what the stream itself says of them: "binary", "multiclass", "multilabel", "regression", "multitarget" or "".
+        targets: fields that the stream itself names as its targets (river's datasets and libsvm do); else empty.
+        task: what the stream itself says of them: "binary", "multiclass", "multilabel", "regression" or "multitarget";
+            else "".
     """
 
     fields: tuple[FieldHead, ...]
