@@ -60,6 +60,10 @@ class Builder:
         same = _simplified(op, wide, dtype)
         if same is not None:
             return same
+        inner = wide[0] if op == "abs" else None
+        if isinstance(inner, View) and inner.node.op == "mul" and inner.whole and all(_is_broadcast(v) for v in inner.node.views):
+            # |a b| = |a| |b|, and the factors are smaller
+            return self._of_factors("abs", inner, shape)
         return self._point(op, wide, shape, dtype, picks=picks, fill=fill)
 
     def dense(self, view: View) -> View:
@@ -75,9 +79,42 @@ class Builder:
             lone = self.full(0, (), dtype) if op == "argmax" else self.cast(rest, dtype)
             strides = iter(lone.strides)
             return View(lone.node, tuple(shape), tuple(0 if n == 1 else next(strides) for n in shape), lone.offset)
+        bare = view.take(kept)
+        parted = self._parted(bare, over, dtype) if op == "sum" else None
+        if parted is not None:
+            strides = iter(parted.strides)
+            return View(parted.node, tuple(shape), tuple(0 if n == 1 else next(strides) for n in shape), parted.offset)
         left = tuple(view.shape[d] for d in kept if d not in dims)
-        node = self._add(Node("reduce", left, dtype, op, [view.take(kept)], dims=over))
+        node = self._add(Node("reduce", left, dtype, op, [bare], dims=over))
         return View.of(node, shape)
+
+    def _parted(self, view: View, dims: Shape, dtype: torch.dtype) -> View | None:
+        """Sum a product whose factors are summed over different dimensions: sum_ij a_i b_j = (sum_i a_i) (sum_j b_j)."""
+        product = view.node
+        if product.op != "mul" or product.dtype != dtype or not dtype.is_floating_point or not view.whole:
+            return None
+        factors = product.views
+        if len(factors) != 2 or len(product.args) != 2 or any(f.node.dtype != dtype for f in factors):
+            return None
+        own = [[d for d in dims if f.strides[d]] for f in factors]
+        if set(own[0]) & set(own[1]) or set(own[0]) | set(own[1]) != set(dims) or not all(_is_broadcast(f) for f in factors):
+            return None
+        left = tuple(n for d, n in enumerate(view.shape) if d not in dims)
+        sums = []
+        for f, mine in zip(factors, own, strict=True):
+            other = [d for d in dims if d not in mine]
+            part = f.take([d for d in range(len(view.shape)) if d not in other])
+            at = [d for d in range(len(view.shape)) if d not in other]
+            narrow = [i for i, d in enumerate(at) if d in mine or f.strides[d]]
+            slim = part.take(narrow)
+            kept = [i for i in narrow if at[i] not in mine]
+            over = [narrow.index(i) for i in narrow if at[i] in mine]
+            total = self.reduce("sum", slim, over, [part.shape[i] for i in kept], dtype) if over else slim
+            strides = dict(zip([at[i] for i in kept], total.strides, strict=True))
+            sums.append(
+                View(total.node, left, tuple(strides.get(d, 0) for d in range(len(view.shape)) if d not in dims), total.offset)
+            )
+        return self.point("mul", sums, left, dtype)
 
     def place(
         self, base: View | None, pieces: Sequence[Place], shape: Sequence[int], dtype: torch.dtype
@@ -118,6 +155,21 @@ class Builder:
         right = View(y.node, shape, (*y.strides[:-2], 0, y.strides[-1], y.strides[-2]), y.offset)
         product = self.point("mul", [left, right], shape, dtype)
         return self.reduce("sum", product, [len(shape) - 1], (*batch, m, n), dtype)
+
+    def _of_factors(self, op: str, view: View, shape: Sequence[int]) -> View:
+        node = view.node
+        factors: list[Operand] = []
+        for f in node.args:
+            if isinstance(f, View):
+                varying = [d for d, s in enumerate(f.strides) if s]
+                small = self.point(op, [f.take(varying)], [f.shape[d] for d in varying], node.dtype)
+                strides = dict(zip(varying, small.strides, strict=True))
+                factors.append(View(small.node, f.shape, tuple(strides.get(d, 0) for d in range(len(f.shape))), small.offset))
+            else:
+                assert f is not None
+                factors.append(abs(f))
+        product = self.point("mul", factors, node.shape, node.dtype)
+        return View(product.node, tuple(shape), View.of(product.node, shape).strides, product.offset) if product.whole else product
 
     def _point(
         self,
@@ -185,3 +237,7 @@ def _cast(fill: Scalar, dtype: torch.dtype) -> Scalar:
     if dtype.is_floating_point:
         return float(fill)
     return int(fill) if math.isfinite(fill) else 0
+
+
+def _is_broadcast(view: View) -> bool:
+    return any(s == 0 and n > 1 for n, s in zip(view.shape, view.strides, strict=True))

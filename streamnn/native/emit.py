@@ -56,7 +56,7 @@ def emit(lowered: Lowered, plan: Schedule, states: int, name: str, slots: Sequen
     """
     outputs = lowered.outputs[states:]
     _name(lowered, plan, states, name, slots)
-    loops = [_group(g, i) for i, g in enumerate(plan.groups)]
+    loops = [_group(g) for g in plan.groups]
     for slot, v in zip(slots, outputs, strict=True):
         if v.node.name != f"o{slot}":
             loops.append(_copy(f"o{slot}", v))
@@ -87,9 +87,9 @@ def _name(lowered: Lowered, plan: Schedule, states: int, name: str, slots: Seque
             v.node.name = f"o{slot}"
 
 
-def _group(group: Group, number: int) -> str:
+def _group(group: Group) -> str:
     if group.kind == "loop":
-        return _loop(group, number)
+        return _loop(group, group.nodes[0].group)
     (node,) = group.nodes
     if group.kind == "matmul":
         return matmul(node) or _reduce(node)

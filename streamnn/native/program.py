@@ -16,8 +16,10 @@ from torch import Tensor
 
 from streamnn.native import build
 from streamnn.native.emit import ALIGN, emit
+from streamnn.native.kernels import KERNELS
 from streamnn.native.nodes import Node
 from streamnn.native.operators import C_TYPES
+from streamnn.native.orient import turn, turned_leaves
 from streamnn.native.schedule import schedule
 from streamnn.native.trace import Lowered, trace
 
@@ -99,7 +101,9 @@ class Program:
     ) -> None:
         began = time.perf_counter()
         lowered = [self._lower(o, leaves, [*rows, *shared]) for o in operations]
-        self.places, self.state_bytes = _lay_out(lowered[0].inputs[: len(leaves)], leaves)
+        turned = turned_leaves(lowered[0], len(leaves))
+        lowered = [turn(low, turned) for low in lowered]
+        self.places, self.state_bytes = _lay_out(lowered[0].inputs[: len(leaves)], leaves, turned)
         self.source, self.outputs = self._write(lowered, operations, [r.numel() for r in rows], len(leaves))
         self.trace_s = time.perf_counter() - began
         began = time.perf_counter()
@@ -180,7 +184,7 @@ class Program:
         members = "".join(f"{C_TYPES[n.dtype]} s{i}[{max(n.size, 1)}] {ALIGN};\n" for i, n in enumerate(inputs))
         structs = f"struct state {{\n{members or 'char none;'}}};\nstruct scratch {{ union {{\n{''.join(scratch)}}}; }};\n"
         sizes_of = "".join(f"int64_t {name}_bytes(void) {{ return sizeof(struct {name}); }}\n" for name in ("state", "scratch"))
-        text = HEADER + structs + sizes_of + "".join(functions) + LOOP % ("".join(cases), _finite(inputs))
+        text = HEADER + KERNELS + structs + sizes_of + "".join(functions) + LOOP % ("".join(cases), _finite(inputs))
         return text, [outputs[slot] for slot in sorted(outputs)]
 
 
@@ -191,12 +195,18 @@ def aligned(size: int) -> Tensor:
     return raw[first : first + size]
 
 
-def _lay_out(nodes: Sequence[Node], leaves: Sequence[Tensor]) -> tuple[list[Place], int]:
+def _lay_out(nodes: Sequence[Node], leaves: Sequence[Tensor], turned: frozenset[int]) -> tuple[list[Place], int]:
     """Lay the state's leaves out as the struct has them."""
     places, offset = [], 0
-    for node, leaf in zip(nodes, leaves, strict=True):
+    for i, (node, leaf) in enumerate(zip(nodes, leaves, strict=True)):
         shape = tuple(leaf.shape)
-        places.append(Place(offset, shape, leaf.contiguous().stride(), leaf.dtype))
+        strides = tuple(leaf.contiguous().stride())
+        if i in turned:  # the last two dimensions that are larger than 1 lie the other way round
+            first, second = [d for d, n in enumerate(shape) if n > 1][-2:]
+            moved = list(strides)
+            moved[first], moved[second] = 1, shape[first]
+            strides = tuple(moved)
+        places.append(Place(offset, shape, strides, leaf.dtype))
         offset += -(-max(node.size, 1) * leaf.dtype.itemsize // 64) * 64
     return places, max(offset, 1)
 

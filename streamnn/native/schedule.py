@@ -56,10 +56,11 @@ def schedule(lowered: Lowered, states: int) -> Schedule:
     for node in order:
         node.inline = node.kind == "point" and node not in outputs and _is_inline(node)
     groups = _group(order)
+    _sink(order, groups)
     for node in order:
         node.stored = _is_stored(node, outputs)
     over, copied = _overwrites(order, lowered, states)
-    return Schedule(order, groups, over, copied)
+    return Schedule(order, [g for g in groups if g.nodes], over, copied)
 
 
 def reads(node: Node) -> Iterator[View]:
@@ -151,6 +152,33 @@ def _group(order: list[Node]) -> list[Group]:
             groups.append(Group("loop" if looped else "matmul" if is_matmul(node) else node.kind, shape, []))
         groups[node.group].nodes.append(node)
     return groups
+
+
+def _sink(order: list[Node], groups: list[Group]) -> None:
+    """Move a pointwise node that only one later loop of its shape reads into that loop, where it stays in a register."""
+    places = {n: i for i, n in enumerate(order)}
+
+    def readers(node: Node) -> Iterator[tuple[Node, bool]]:
+        for u in node.users:
+            whole = all(is_whole(a, space(u)) for a in u.views if a.node is node)
+            if u.inline:
+                yield from ((reader, whole and more) for reader, more in readers(u))
+            else:
+                yield u, whole
+
+    for node in reversed(order):
+        if node.kind != "point" or node.inline or not node.users:
+            continue
+        found = list(readers(node))
+        targets = {u.group for u, _ in found}
+        if len(targets) != 1 or not all(whole for _, whole in found):
+            continue
+        (target,) = targets
+        if target != node.group and groups[target].kind == "loop" and groups[target].shape == node.shape:
+            groups[node.group].nodes.remove(node)
+            groups[target].nodes.append(node)
+            groups[target].nodes.sort(key=places.__getitem__)
+            node.group = target
 
 
 def _is_stored(node: Node, outputs: set[Node]) -> bool:
