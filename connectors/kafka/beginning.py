@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from connectors.errors import SourceError
-from connectors.kafka.client import LogReader, Partition
+from connectors.kafka.client import LogReader, Partition, known_partitions
 from connectors.kafka.settings import KafkaReading
 
 _log = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ def partitions(reader: LogReader, reading: KafkaReading, *, timeout_s: float = S
     Raises:
         SourceError: there is no such topic.
     """
-    there = reader.partitions(reading.topic, timeout_s=timeout_s)
+    there = known_partitions(lambda: reader.partitions(reading.topic, timeout_s=timeout_s))
     if not there:
         raise SourceError(
             f"topic {reading.topic!r} does not exist in the cluster (or may not be seen by this user); "

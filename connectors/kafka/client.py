@@ -7,7 +7,8 @@ Offsets count as in Kafka: a position is the offset of the record read next. A c
 group, each with a note (a short text).
 """
 
-from collections.abc import Collection, Mapping
+import time
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -57,7 +58,13 @@ class Committed:
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A record to be written. Without a partition the key decides, as Java's client does it."""
+    """A record to be written.
+
+    Attributes:
+        partition: None = the key decides, as Java's client does it.
+        timestamp_ms: None = now.
+        smaller: what is written instead if the cluster says that this is too large.
+    """
 
     topic: str
     value: bytes | None
@@ -65,6 +72,7 @@ class Outgoing:
     headers: tuple[tuple[str, bytes], ...] = ()
     partition: int | None = None
     timestamp_ms: int | None = None
+    smaller: "Outgoing | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +86,16 @@ class Settled:
 
     failed: tuple[tuple[Outgoing, LogError], ...]
     waiting: int
+
+
+def known_partitions(look_up: Callable[[], tuple[int, ...]]) -> tuple[int, ...]:
+    """Look up a topic several times before believing that it does not exist: brokers learn late of a new one."""
+    for _ in range(5):
+        found = look_up()
+        if found:
+            return found
+        time.sleep(0.2)
+    return ()
 
 
 class LogReader(Protocol):
@@ -173,14 +191,16 @@ class LogWriter(Protocol):
 class Library(Protocol):
     """Makes clients of one library."""
 
-    def reader(self, *, group: str, committed_only: bool) -> LogReader:
-        """Connect a reader.
+    def reader(self, *, group: str, committed_only: bool, wait_s: float | None = None) -> LogReader:
+        """Connect a reader; wait for the cluster for `wait_s` (None: as long as is allowed at the start).
 
         Raises:
             LogError: "unreachable", "refused", "untrusted" or "configuration".
         """
 
-    def writer(self, *, transactional_id: str, transaction_timeout_s: float) -> LogWriter:
+    def writer(
+        self, *, transactional_id: str, transaction_timeout_s: float, wait_s: float | None = None
+    ) -> LogWriter:
         """Connect a writer.
 
         With an id it finishes what an earlier writer with the same id left open, and fences that one.

@@ -6,7 +6,6 @@ callbacks; its positions are looked up as another kind of reader would see them,
 with the isolation level.
 """
 
-import contextlib
 import time
 import uuid
 from collections.abc import Collection, Mapping
@@ -29,6 +28,7 @@ from connectors.kafka.settings import KafkaConnection
 from connectors.records import Origin, Record
 
 _ATTEMPT_S = 3.0
+_TAKE_OVER_S = 15.0  # at least: an earlier transaction may have to be ended first
 _NO_GROUP = "streamnn-none"  # the library insists on a name; nothing is ever committed under this one
 _SPEC: Any = OffsetSpec
 _FAULTS: Mapping[int, Fault] = {
@@ -73,7 +73,7 @@ class FastLibrary:
     def __init__(self, connection: KafkaConnection) -> None:
         self._connection = connection
 
-    def reader(self, *, group: str, committed_only: bool) -> "FastReader":
+    def reader(self, *, group: str, committed_only: bool, wait_s: float | None = None) -> "FastReader":
         """Connect a reader; see `Library`."""
         common, errors = _security(self._connection), _Errors()
         settings = {
@@ -92,10 +92,12 @@ class FastLibrary:
         with _Translating("configuration"):
             consumer = Consumer({**common, **settings, **self._connection.common, **self._connection.consumer})
             admin = AdminClient({**common, **self._connection.common})
-        _reach(consumer, errors, self._connection)
+        _reach(consumer, errors, self._connection, wait_s)
         return FastReader(consumer, admin, committed_only=committed_only)
 
-    def writer(self, *, transactional_id: str, transaction_timeout_s: float) -> "FastWriter":
+    def writer(
+        self, *, transactional_id: str, transaction_timeout_s: float, wait_s: float | None = None
+    ) -> "FastWriter":
         """Connect a writer; see `Library`."""
         common, errors = _security(self._connection), _Errors()
         settings: dict[str, Any] = {
@@ -118,10 +120,10 @@ class FastLibrary:
             }
         with _Translating("configuration"):
             producer = Producer({**common, **settings, **self._connection.common, **self._connection.producer})
-        _reach(producer, errors, self._connection)
+        _reach(producer, errors, self._connection, wait_s)
         writer = FastWriter(producer, {**common, **self._connection.common})
         if transactional_id:
-            writer.take_over(timeout_s=self._connection.start_wait_s)
+            writer.take_over(timeout_s=max(self._connection.start_wait_s, _TAKE_OVER_S))
         return writer
 
 
@@ -257,7 +259,8 @@ class FastWriter:
     def __init__(self, producer: Producer, common: Mapping[str, Any]) -> None:
         self._producer, self._common = producer, common
         self._failed: list[tuple[Outgoing, LogError]] = []
-        self._under_way = 0
+        self._under_way: dict[int, Outgoing] = {}
+        self._given = 0  # records taken so far
 
     def take_over(self, *, timeout_s: float) -> None:
         """Finish what an earlier writer of the same id left open, and fence it."""
@@ -279,31 +282,29 @@ class FastWriter:
                 value=record.value,
                 key=record.key,
                 headers=list(record.headers),
-                on_delivery=partial(self._done, record),
+                on_delivery=partial(self._done, self._given),
                 **where,
             )
         except BufferError as error:
             self._producer.poll(0.1)
-            raise LogError("unreachable", f"the library holds {self._under_way} records, and takes no more") from error
+            held = len(self._under_way)
+            raise LogError("unreachable", f"the library holds {held} records, and takes no more") from error
         except KafkaException as error:
             raise _translated(error.args[0], "failed") from error
-        self._under_way += 1
-        self._producer.poll(0)
+        self._under_way[self._given] = record
+        self._given += 1
+        self._serve(0.0)
 
     @property
     def in_flight(self) -> int:
         """Records under way."""
-        return self._under_way
+        return len(self._under_way)
 
     def settle(self, timeout_s: float) -> Settled:
         """Wait for what is under way."""
-        with contextlib.suppress(KafkaException):  # of a producer that has been fenced: its records fail one by one
-            if timeout_s > 0:
-                self._producer.flush(timeout_s)
-            else:
-                self._producer.poll(0)
+        self._serve(timeout_s)
         failed, self._failed = tuple(self._failed), []
-        return Settled(failed, self._under_way)
+        return Settled(failed, len(self._under_way))
 
     def begin(self) -> None:
         """Begin a transaction."""
@@ -330,12 +331,25 @@ class FastWriter:
     def close(self) -> None:
         """Give up what is under way."""
         self._producer.purge()
-        with contextlib.suppress(KafkaException):  # of a producer that has been fenced
-            self._producer.flush(1.0)
+        self._serve(1.0)
 
-    def _done(self, record: Outgoing, error: KafkaError | None, _: object) -> None:
-        self._under_way -= 1
-        if error is not None:
+    def _serve(self, timeout_s: float) -> None:
+        """Have the library report deliveries; wait for all of them if there is time."""
+        try:
+            if timeout_s > 0:
+                self._producer.flush(timeout_s)
+            else:
+                self._producer.poll(0)
+        except (KafkaException, SystemError) as error:
+            # a fatal error, such as of a fenced producer, is raised here, and reports that follow it get lost with it
+            fatal = error.args[0] if isinstance(error, KafkaException) else error.__cause__ or error
+            told = _translated(fatal, "fenced") if isinstance(fatal, KafkaError) else LogError("fenced", str(fatal))
+            self._failed += [(record, told) for record in self._under_way.values()]
+            self._under_way.clear()
+
+    def _done(self, number: int, error: KafkaError | None, _: object) -> None:
+        record = self._under_way.pop(number, None)
+        if error is not None and record is not None:
             self._failed.append((record, _translated(error, "failed")))
 
 
@@ -365,9 +379,12 @@ class _Translating:
             raise LogError(self._otherwise, f"{type(error).__name__}: {error}") from error
 
 
-def _reach(client: Consumer | Producer, errors: _Errors, connection: KafkaConnection) -> None:
+def _reach(
+    client: Consumer | Producer, errors: _Errors, connection: KafkaConnection, wait_s: float | None
+) -> None:
     """Wait until a broker answers, within the time allowed at start."""
-    deadline = time.monotonic() + connection.start_wait_s
+    wait_s = connection.start_wait_s if wait_s is None else wait_s
+    deadline = time.monotonic() + wait_s
     while True:
         left_s = max(deadline - time.monotonic(), 1.0)
         try:
@@ -382,7 +399,7 @@ def _reach(client: Consumer | Producer, errors: _Errors, connection: KafkaConnec
                 raise LogError(
                     "unreachable",
                     f"no Kafka broker answers at {connection.bootstrap_servers} ({why}) within "
-                    f"{connection.start_wait_s:g} s",
+                    f"{wait_s:g} s",
                 ) from error
         else:
             return

@@ -25,6 +25,7 @@ from connectors.kafka.settings import KafkaConnection
 from connectors.records import Origin, Record
 
 _ATTEMPT_S = 3.0
+_TAKE_OVER_S = 15.0  # at least: an earlier transaction may have to be ended first
 _FETCH_BYTES = 4 * 2**20
 _MOST_POLLED = 5_000
 _FAULTS: tuple[tuple[tuple[type[Exception], ...], Fault], ...] = (
@@ -58,7 +59,7 @@ class PythonLibrary:
     def __init__(self, connection: KafkaConnection) -> None:
         self._connection = connection
 
-    def reader(self, *, group: str, committed_only: bool) -> "PythonReader":
+    def reader(self, *, group: str, committed_only: bool, wait_s: float | None = None) -> "PythonReader":
         """Connect a reader; see `Library`."""
         settings = {
             "group_id": group or None,
@@ -73,9 +74,11 @@ class PythonLibrary:
             "metadata_max_age_ms": 10_000,
             "metrics_enabled": False,
         }
-        return PythonReader(self._connect(kafka.KafkaConsumer, settings, self._connection.consumer))
+        return PythonReader(self._connect(kafka.KafkaConsumer, settings, self._connection.consumer, wait_s))
 
-    def writer(self, *, transactional_id: str, transaction_timeout_s: float) -> "PythonWriter":
+    def writer(
+        self, *, transactional_id: str, transaction_timeout_s: float, wait_s: float | None = None
+    ) -> "PythonWriter":
         """Connect a writer; see `Library`."""
         compression = self._connection.compression
         settings = {
@@ -98,17 +101,28 @@ class PythonLibrary:
                 "transactional_id": transactional_id,
                 "transaction_timeout_ms": int(transaction_timeout_s * 1000),
             }
-        producer = self._connect(kafka.KafkaProducer, settings, self._connection.producer)
+        producer = self._connect(kafka.KafkaProducer, settings, self._connection.producer, wait_s)
         writer = PythonWriter(producer, lambda: self.reader(group="", committed_only=False))
         if transactional_id:
-            writer.take_over(timeout_s=self._connection.start_wait_s)
+            try:
+                writer.take_over(timeout_s=max(self._connection.start_wait_s, _TAKE_OVER_S))
+            except BaseException:
+                writer.close()
+                raise
         return writer
 
-    def _connect(self, kind: Callable[..., Any], settings: Mapping[str, Any], further: Mapping[str, Any]) -> Any:
+    def _connect(
+        self,
+        kind: Callable[..., Any],
+        settings: Mapping[str, Any],
+        further: Mapping[str, Any],
+        wait_s: float | None,
+    ) -> Any:
         """Make a client; try again while the cluster cannot be reached, within the time allowed at start."""
         connection = self._connection
+        wait_s = connection.start_wait_s if wait_s is None else wait_s
         everything = {**_security(connection), **settings, **connection.common, **further}
-        deadline = time.monotonic() + connection.start_wait_s
+        deadline = time.monotonic() + wait_s
         while True:
             left_s = max(deadline - time.monotonic(), 1.0)
             everything["bootstrap_timeout_ms"] = int(min(_ATTEMPT_S, left_s) * 1000)
@@ -124,7 +138,7 @@ class PythonLibrary:
                         raise LogError(
                             "unreachable",
                             f"no Kafka broker answers at {connection.bootstrap_servers} ({why}) within "
-                            f"{connection.start_wait_s:g} s",
+                            f"{wait_s:g} s",
                         ) from error
                 except (errors.KafkaError, TypeError, ValueError, AssertionError, OSError, RuntimeError) as error:
                     raise _translated(error, "configuration") from error
@@ -256,8 +270,9 @@ class PythonWriter:
         if timeout_s > 0 and self._waiting:
             try:
                 self._producer.flush(timeout=timeout_s)
-            except errors.KafkaTimeoutError:
-                logging.getLogger(__name__).debug("%d records are still under way", len(self._waiting))
+            except errors.KafkaError as error:
+                # time-out, or a batch that was too large and has been split: the records themselves tell
+                logging.getLogger(__name__).debug("%d records are still under way: %s", len(self._waiting), error)
         failed = []
         done = itertools.takewhile(lambda pair: pair[1].is_done, tuple(self._waiting))
         for record, future in done:

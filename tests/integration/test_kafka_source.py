@@ -61,9 +61,7 @@ def rest(opened: KafkaSource, *, cuts: random.Random | None = None, limit: int =
 
 
 def shuffled(writer: LogWriter, topic: str, partitions: int, events: int, seed: int) -> list[Place]:
-    """Fill a topic with records whose timestamps say the order in which they are to come; return that
-    order.
-    """
+    """Fill a topic with records whose timestamps say how they are to be merged; return that order."""
     draw = random.Random(seed)
     stamps: dict[int, list[int]] = {p: [] for p in range(partitions)}
     rows = []
@@ -80,9 +78,7 @@ def shuffled(writer: LogWriter, topic: str, partitions: int, events: int, seed: 
 def test_four_partitions_come_in_timestamp_order_however_they_are_polled(
     client: str, bootstrap: str, writer: LogWriter
 ) -> None:
-    """Records of 4 partitions come by timestamp, then partition, then offset, for any cuts, and none is
-    waited for.
-    """
+    """Records of 4 partitions come by timestamp, partition and offset for any cuts, and no wait expires."""
     topic = helpers.topic(bootstrap, 4)
     expected = shuffled(writer, topic, 4, 2_000, 1)
     for seed in range(3):
@@ -98,9 +94,7 @@ def test_four_partitions_come_in_timestamp_order_however_they_are_polled(
 def test_any_record_number_since_the_last_commit_can_be_gone_on_from(
     client: str, bootstrap: str, writer: LogWriter
 ) -> None:
-    """A source opened with the state at any record number gives exactly the records from there, in the same
-    order.
-    """
+    """A source opened with the state at any record number gives the records from there, in the same order."""
     topic = helpers.topic(bootstrap, 3)
     expected = shuffled(writer, topic, 3, 300, 2)
     first = source(bootstrap, topic, client=client)
@@ -124,9 +118,7 @@ def test_any_record_number_since_the_last_commit_can_be_gone_on_from(
 
 
 def test_commits_say_where_reading_is(bootstrap: str, writer: LogWriter) -> None:
-    """Committed positions, with the note, are those of the record number committed, not of what was read
-    ahead.
-    """
+    """Committed positions, with a note, are those of the record number given, not of what was read ahead."""
     topic, group = helpers.topic(bootstrap, 2), helpers.fresh("group")
     helpers.fill(writer, topic, [(n % 2, 1_000 + n, event(n)) for n in range(20)])
     opened = source(bootstrap, topic, group=group)
@@ -190,9 +182,7 @@ def test_only_owned_partitions_are_read(bootstrap: str, writer: LogWriter) -> No
 
 
 def test_an_idle_partition_is_waited_for_within_the_bound(bootstrap: str, writer: LogWriter) -> None:
-    """Records wait for an idle partition until the bound; the wait is counted, noted and kept in the
-    state.
-    """
+    """Records wait for an idle partition within the bound; a wait that ends so is counted, and in the state."""
     topic = helpers.topic(bootstrap, 2)
     helpers.fill(writer, topic, [(0, 1_000 + n, event(n)) for n in range(5)])
     opened = source(bootstrap, topic, until="forever", idle_wait_s=0.4)
@@ -207,9 +197,7 @@ def test_an_idle_partition_is_waited_for_within_the_bound(bootstrap: str, writer
 
 
 def test_a_wait_does_not_end_while_records_are_on_their_way(bootstrap: str, writer: LogWriter) -> None:
-    """With no time to wait at all, a backlog still comes in timestamp order: only partitions at their end are
-    idle.
-    """
+    """With no time to wait a backlog still comes in timestamp order: idle is only who is at the end."""
     topic = helpers.topic(bootstrap, 4)
     expected = shuffled(writer, topic, 4, 3_000, 5)
     opened = source(bootstrap, topic, until="forever", idle_wait_s=0.0, buffer_records=50)
@@ -255,9 +243,7 @@ def test_buffers_are_bounded(bootstrap: str, writer: LogWriter) -> None:
 
 
 def test_deleted_records_are_an_error_or_skipped(bootstrap: str, writer: LogWriter) -> None:
-    """Records that retention took before they were read stop the source; with lost = skip they are
-    counted.
-    """
+    """Records deleted by retention before they were read stop the source; with lost = skip they are counted."""
     topic = helpers.topic(bootstrap)
     helpers.fill(writer, topic, [(0, 1_000 + n, event(n)) for n in range(20)])
     opened = source(bootstrap, topic)
@@ -334,9 +320,7 @@ def test_a_missing_topic_is_an_error(bootstrap: str) -> None:
 
 
 def test_new_partitions_are_refused_or_accepted(bootstrap: str, writer: LogWriter) -> None:
-    """Partitions added to the topic stop the source, or are taken up at the next checkpoint from their
-    beginning.
-    """
+    """New partitions stop the source, or are taken up at the next checkpoint, from their beginning."""
     topic = helpers.topic(bootstrap, 1)
     helpers.fill(writer, topic, [(0, 1_000 + n, event(n)) for n in range(5)])
     opened = source(bootstrap, topic, until="forever", new_partitions="accept")
@@ -365,9 +349,7 @@ def test_new_partitions_are_refused_or_accepted(bootstrap: str, writer: LogWrite
 
 
 def test_records_of_open_and_aborted_transactions_are_not_read(bootstrap: str) -> None:
-    """Only records of committed transactions are events, markers are none, and the end is reached behind
-    them.
-    """
+    """Only records of committed transactions are events, and the end is reached behind all markers."""
     topic = helpers.topic(bootstrap)
     writer = helpers.library("kafka-python", bootstrap).writer(
         transactional_id=helpers.fresh("id"), transaction_timeout_s=60.0
@@ -405,7 +387,8 @@ def test_poison_becomes_rejects_with_its_bytes(bootstrap: str, writer: LogWriter
     opened.close()
     assert events == [(0, 0), (0, 6)]
     assert [letter.offset for letter in rejects] == [1, 2, 3, 4, 5, 7]
-    assert [letter.reason for letter in rejects][:5] == ["not_json", "not_object", "not_utf8", "tombstone", "not_object"]
+    reasons = [letter.reason for letter in rejects]
+    assert reasons[:5] == ["not_json", "not_object", "not_utf8", "tombstone", "not_object"]
     for letter in rejects:
         origin = letter.record.origin
         assert origin is not None

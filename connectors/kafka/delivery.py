@@ -1,0 +1,288 @@
+"""Records on their way into topics, at least once: what a sink gives is delivered, whatever the cluster does meanwhile.
+
+In: records. Out: `flush` returns when every one of them is acknowledged by all replicas in sync. The library's producer
+is idempotent, so what it repeats by itself counts once; what is given to it again after it gave a record up (20 s
+without the broker) may be there twice, and readers drop repeats by the position in the headers. Where that is not good
+enough there is `connectors.kafka.transaction`.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from connectors.errors import SinkError
+from connectors.kafka.client import Fault, Library, LogError, LogWriter, Outgoing, known_partitions
+
+_log = logging.getLogger(__name__)
+
+SETTLE_S = 0.5  # how long a wait lasts before `stopping` is asked again
+GRACE_S = 10.0  # how long a process that is to stop still waits for acknowledgements
+LOOK_UP_S = 10.0
+RETRY_S = 4.0  # how long one attempt to connect again takes
+PERMANENT: tuple[Fault, ...] = ("refused", "unknown_topic", "untrusted", "configuration", "too_large")
+
+
+class Channel(Protocol):
+    """What the sinks write to. Several sinks may share one."""
+
+    def open(self) -> None:
+        """Connect, if that has not been done. May be called by every sink.
+
+        Raises:
+            SinkError: the cluster cannot be reached, or refuses.
+        """
+
+    def partitions(self, topic: str) -> int:
+        """Return how many partitions a topic has.
+
+        Raises:
+            SinkError: it does not exist.
+        """
+
+    def write(self, record: Outgoing) -> None:
+        """Take a record; wait while too many are under way.
+
+        Raises:
+            SinkError: it cannot be taken; it may be given again.
+        """
+
+    def flush(self) -> None:
+        """Return when everything taken is acknowledged.
+
+        Raises:
+            SinkError: something is not. It may be tried again.
+        """
+
+    def close(self) -> None:
+        """Disconnect. May be called twice."""
+
+
+def never() -> bool:
+    """Say that nobody wants to stop."""
+    return False
+
+
+class Patience:
+    """How long one call waits for a cluster that does not answer.
+
+    Args:
+        give_up_s: the most; 0 = for ever.
+        stopping: asked between waits; True ends the wait, since the process is to stop.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, give_up_s: float, stopping: Callable[[], bool], clock: Callable[[], float]) -> None:
+        self._give_up_s, self._stopping, self._clock = give_up_s, stopping, clock
+        self._began = clock()
+        self._told = False
+
+    def wait(self, error: LogError, *, pause_s: float = 0.1) -> None:
+        """Wait a little because of an error.
+
+        Raises:
+            SinkError: there is no more patience.
+        """
+        waited_s = self._clock() - self._began
+        if self._stopping() and waited_s >= GRACE_S:
+            raise told(error, "the process is to stop, and what is under way is not acknowledged")
+        if 0 < self._give_up_s <= waited_s:
+            raise told(error, f"not acknowledged for {waited_s:.0f} s (give_up_s)")
+        if not self._told and waited_s >= 1.0:
+            self._told = True
+            _log.warning("Kafka does not take what is written (%s); waiting for it", error)
+        time.sleep(pause_s)
+
+
+class Delivery:
+    """A `Channel` that delivers at least once.
+
+    Args:
+        library: makes the client.
+        in_flight: records under way at most; beyond, `write` waits.
+        give_up_s: how long a cluster that does not answer is waited for; 0 = for ever.
+        stopping: True once the process is to stop: then acknowledgements are waited for a few seconds only.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        library: Library,
+        *,
+        in_flight: int = 10_000,
+        give_up_s: float = 0.0,
+        stopping: Callable[[], bool] = never,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._library, self._most = library, in_flight
+        self._give_up_s, self._stopping, self._clock = give_up_s, stopping, clock
+        self._writer: LogWriter | None = None
+        self._failed: list[Outgoing] = []  # given up by the library, and to be given to it again
+        self._careful = False  # one record was too large: find out which
+        self.repeats = 0  # records given to the library again
+        self.truncated = 0  # records too large, of which a smaller form was written
+
+    def open(self) -> None:
+        """Connect."""
+        if self._writer is None:
+            self._writer = connect(lambda: self._library.writer(transactional_id="", transaction_timeout_s=60.0))
+
+    def partitions(self, topic: str) -> int:
+        """Return how many partitions a topic has."""
+        return count_partitions(self._opened(), topic)
+
+    def write(self, record: Outgoing) -> None:
+        """Take a record."""
+        patience = Patience(self._give_up_s, self._stopping, self._clock)
+        while self._failed or self._opened().in_flight >= self._most:
+            self._settle(patience)
+        self._produce(record, patience)
+
+    def flush(self) -> None:
+        """Wait until everything is acknowledged."""
+        patience = Patience(self._give_up_s, self._stopping, self._clock)
+        while self._failed or self._opened().in_flight:
+            self._settle(patience)
+
+    def close(self) -> None:
+        """Disconnect."""
+        if self._writer is not None:
+            writer, self._writer = self._writer, None
+            writer.close()
+
+    def _produce(self, record: Outgoing, patience: Patience) -> None:
+        while True:
+            try:
+                self._opened().produce(record)
+            except LogError as error:
+                if error.fault == "too_large" and record.smaller is not None:
+                    record = record.smaller
+                    self.truncated += 1
+                    continue
+                if error.fault in PERMANENT:
+                    raise told(error, f"a record for topic {record.topic!r} cannot be written") from error
+                patience.wait(error)
+                if error.fault != "unreachable":  # this producer is of no more use
+                    self._settle(patience)
+                    self._repeat(patience)
+            else:
+                return
+
+    def _settle(self, patience: Patience) -> None:
+        """Wait a moment for acknowledgements; give what failed to a new producer."""
+        writer = self._opened()
+        settled = writer.settle(SETTLE_S)
+        if not settled.failed and not self._failed:
+            if settled.waiting:
+                patience.wait(LogError("unreachable", f"{settled.waiting} records are under way"), pause_s=0.0)
+            return
+        failed = list(settled.failed)
+        while settled.waiting:  # within the library's own time-out everything is acknowledged or fails
+            settled = writer.settle(SETTLE_S)
+            failed += settled.failed
+        self._failed += [record for record, _ in failed]
+        faults = {error.fault: error for _, error in failed}
+        self._careful = self._careful or "too_large" in faults
+        for fault in (set(PERMANENT) - {"too_large"}) & set(faults):
+            raise told(faults[fault], f"{len(self._failed)} records cannot be delivered")
+        self._repeat(patience)
+
+    def _repeat(self, patience: Patience) -> None:
+        """Give what was given up to a new producer; the old one may fail everything from now on."""
+        while True:
+            self.close()
+            try:
+                self._writer = self._library.writer(transactional_id="", transaction_timeout_s=60.0, wait_s=RETRY_S)
+                break
+            except LogError as error:
+                if error.fault in PERMANENT:
+                    raise told(error, "the producer cannot be made anew") from error
+                patience.wait(error)
+        again, self._failed = self._failed, []
+        self.repeats += len(again)
+        if self._careful:
+            self._one_by_one(again)
+            return
+        for at, record in enumerate(again):
+            try:
+                self._opened().produce(record)
+            except LogError as error:
+                self._failed = [*again[at:], *self._failed]
+                patience.wait(error)
+                return
+
+    def _one_by_one(self, again: Sequence[Outgoing]) -> None:
+        """Find the records that are too large; write the smaller form where there is one."""
+        for at, record in enumerate(again):
+            settled = attempt(self._opened(), record)
+            if settled is None:
+                continue
+            self._failed = list(again[at:])
+            if settled.fault != "too_large":
+                return
+            if record.smaller is None:
+                raise told(settled, f"a record for topic {record.topic!r} cannot be written")
+            self._failed[0] = record.smaller
+            self.truncated += 1
+            return
+        self._careful = False
+
+    def _opened(self) -> LogWriter:
+        if self._writer is None:
+            raise SinkError("the channel to Kafka is not open; call open() (sinks do so in truncate())")
+        return self._writer
+
+
+def attempt(writer: LogWriter, record: Outgoing) -> LogError | None:
+    """Write one record and wait for it; returns why it failed."""
+    try:
+        writer.produce(record)
+        settled = writer.settle(SETTLE_S)
+        while settled.waiting and not settled.failed:
+            settled = writer.settle(SETTLE_S)
+    except LogError as error:
+        return error
+    return settled.failed[0][1] if settled.failed else None
+
+
+def connect(make: Callable[[], LogWriter]) -> LogWriter:
+    """Make a writer at the start.
+
+    Raises:
+        SinkError: it does not come about.
+    """
+    try:
+        return make()
+    except LogError as error:
+        raise told(error, "cannot write to Kafka") from error
+
+
+def count_partitions(writer: LogWriter, topic: str) -> int:
+    """Return how many partitions a topic has.
+
+    Raises:
+        SinkError: it does not exist, or nobody answers.
+    """
+    try:
+        found = known_partitions(lambda: writer.partitions(topic, timeout_s=LOOK_UP_S))
+    except LogError as error:
+        raise told(error, f"cannot look up topic {topic!r}") from error
+    if not found:
+        raise SinkError(
+            f"topic {topic!r} does not exist in the cluster (or may not be seen by this user); "
+            "make it, or correct its name"
+        )
+    return len(found)
+
+
+def told(error: LogError, what: str) -> SinkError:
+    """Say what an error of the library means to the user."""
+    remedy = {
+        "unreachable": "Check the address, and whether the brokers run.",
+        "unknown_topic": "Make the topic, or correct its name.",
+        "refused": "Check user, password and mechanism, and the user's rights.",
+        "untrusted": "Check security and ca_file, and that the certificate names the host.",
+        "configuration": "Correct the setting.",
+        "too_large": "Raise max.message.bytes of the topic (and max_request_size or message.max.bytes here).",
+    }.get(error.fault, "See the broker's log.")
+    return SinkError(f"{what}: {error}. {remedy}")

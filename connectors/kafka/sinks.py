@@ -1,0 +1,178 @@
+"""Predictions and dead letters as records of topics.
+
+In: predictions and dead letters of the loop. Out: records through a channel (`delivery`: at least once; `transaction`:
+exactly once for readers of committed records). The key is kept, so that what belongs together stays together; a record
+without a key goes to the partition with the number of its source partition (modulo the partitions there are).
+
+A prediction's value is JSON:
+
+    {"event": 17, "targets": {"class": {"prediction": "UP", "probabilities": {"DOWN": 0.2, "UP": 0.8}, "label": null}}}
+
+with the event number, and per target what was served and what was known of the truth then; null = nothing. Its headers
+say where the event lies in the source, by which a reader drops repeats: streamnn-topic, streamnn-partition,
+streamnn-offset, streamnn-event (its number: sorted by it, predictions show the order in which events were learned), and
+streamnn-model. A dead letter has the record's own value, key and headers, and after them streamnn-topic,
+streamnn-partition, streamnn-offset (those of the record), streamnn-record (its number), streamnn-stage,
+streamnn-reason, streamnn-detail. All headers are UTF-8 text.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import orjson
+
+from connectors.kafka.client import Outgoing
+from connectors.kafka.delivery import Channel
+from connectors.records import DeadLetter, Predictions, Record
+
+_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
+_KEPT_BYTES = 4_096  # of the value of a dead letter that is too large for the topic
+_KEPT_DETAIL = 1_000
+
+
+class KafkaPredictions:
+    """A `Sink` that writes predictions to a topic.
+
+    Args:
+        channel: shared with other sinks, or not.
+        topic: where to.
+        model: name of the model, for the header streamnn-model.
+    """
+
+    def __init__(self, channel: Channel, topic: str, *, model: str) -> None:
+        self._channel, self._topic, self._model = channel, topic, model.encode()
+        self._partitions, self._length = 1, 0
+        self._halfway: tuple[Predictions | None, int] = (None, 0)  # an item of which some rows could not be taken
+
+    def truncate(self, length: int) -> None:
+        """Open. Nothing is removed from a topic: what was not committed is aborted, or may be repeated."""
+        self._channel.open()
+        self._partitions, self._length = self._channel.partitions(self._topic), length
+
+    def write(self, item: Predictions) -> None:
+        """Write a record for each event; what was taken of the same item before is not written again."""
+        before, taken = self._halfway
+        for row, value in enumerate(_values(item)):
+            if item is before and row < taken:
+                continue
+            self._halfway = (item, row)
+            record = item.records[row]
+            headers = (
+                *_place(record, int(item.offsets[row])),
+                ("streamnn-event", b"%d" % item.numbers[row]),
+                ("streamnn-model", self._model),
+            )
+            self._channel.write(
+                Outgoing(self._topic, value, record.key, headers, _partition(record, self._partitions))
+            )
+            self._length += 1
+        self._halfway = (None, 0)
+
+    def flush(self) -> int:
+        """Return when all records are acknowledged; the length is how many there have been."""
+        self._channel.flush()
+        return self._length
+
+    def close(self) -> None:
+        """Close the channel."""
+        self._channel.close()
+
+
+class KafkaDeadLetters:
+    """A `Sink` that writes records that could not be used to a topic.
+
+    Args:
+        channel: shared with other sinks, or not.
+        topic: where to.
+    """
+
+    def __init__(self, channel: Channel, topic: str) -> None:
+        self._channel, self._topic = channel, topic
+        self._partitions, self._length = 1, 0
+        self._halfway: tuple[Sequence[DeadLetter] | None, int] = (None, 0)
+
+    def truncate(self, length: int) -> None:
+        """Open. Nothing is removed from a topic."""
+        self._channel.open()
+        self._partitions, self._length = self._channel.partitions(self._topic), length
+
+    def write(self, item: Sequence[DeadLetter]) -> None:
+        """Write a record for each letter; what was taken of the same item before is not written again."""
+        before, taken = self._halfway
+        for row, letter in enumerate(item):
+            if item is before and row < taken:
+                continue
+            self._halfway = (item, row)
+            self._channel.write(self._outgoing(letter))
+            self._length += 1
+        self._halfway = (None, 0)
+
+    def flush(self) -> int:
+        """Return when all records are acknowledged; the length is how many there have been."""
+        self._channel.flush()
+        return self._length
+
+    def close(self) -> None:
+        """Close the channel."""
+        self._channel.close()
+
+    def _outgoing(self, letter: DeadLetter) -> Outgoing:
+        record = letter.record
+        # what Kafka's libraries disagree on (no value and no key, a header without a value) becomes empty, with a note
+        empty = [name.encode() for name, value in record.headers if value is None]
+        headers = (
+            *((name, value or b"") for name, value in record.headers),
+            *_place(record, letter.offset),
+            ("streamnn-record", b"%d" % letter.offset),
+            ("streamnn-stage", letter.stage.encode()),
+            ("streamnn-reason", letter.reason.encode()),
+            ("streamnn-detail", letter.detail[:_KEPT_DETAIL].encode(errors="replace")),
+            *((("streamnn-tombstone", b"true"),) if record.value is None else ()),
+            *((("streamnn-null-headers", b",".join(empty)),) if empty else ()),
+        )
+        value = record.value or b""
+        where = _partition(record, self._partitions)
+        cut = ("streamnn-cut", f"{len(value)} bytes, of which the first {_KEPT_BYTES} are kept".encode())
+        smaller = Outgoing(self._topic, value[:_KEPT_BYTES], None, (*headers[len(record.headers) :], cut), where)
+        return Outgoing(self._topic, value, record.key, headers, where, smaller=smaller)
+
+
+def _place(record: Record, number: int) -> tuple[tuple[str, bytes], ...]:
+    """Return the headers that say where a record lies."""
+    origin = record.origin
+    if origin is None:
+        return (("streamnn-offset", b"%d" % number),)
+    return (
+        ("streamnn-topic", origin.topic.encode()),
+        ("streamnn-partition", b"%d" % origin.partition),
+        ("streamnn-offset", b"%d" % origin.offset),
+    )
+
+
+def _partition(record: Record, partitions: int) -> int | None:
+    """Return where a record goes; None = where its key says."""
+    if record.key is not None:
+        return None
+    return 0 if record.origin is None else record.origin.partition % partitions
+
+
+def _values(item: Predictions) -> Iterator[bytes]:
+    """Return the JSON text of each prediction."""
+    served = {name: _plain(item.decisions[name]) for name in item.targets}
+    labels = {name: _plain(item.labels[name]) for name in item.targets}
+    for row in range(len(item)):
+        targets: dict[str, dict[str, Any]] = {}
+        for name in item.targets:
+            targets[name] = {"prediction": served[name][row], "label": labels[name][row]}
+            if name in item.probabilities:
+                classes, p = item.probabilities[name]
+                targets[name]["probabilities"] = {
+                    label: value for label, value in zip(classes, p[row].tolist(), strict=True) if value == value
+                }
+        yield orjson.dumps({"event": int(item.numbers[row]), "targets": targets}, option=_OPTIONS)
+
+
+def _plain(column: "np.ndarray[Any, Any]") -> list[Any]:
+    """Return a column as plain values, NaN as None."""
+    return [None if value != value else value for value in column.tolist()]

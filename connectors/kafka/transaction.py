@@ -1,0 +1,374 @@
+"""Predictions, dead letters and positions in one Kafka transaction for each checkpoint: exactly once for readers.
+
+In: what the sinks write, and at each checkpoint its id with the source's state. Out: readers of committed records see
+each prediction once, and only those that belong to a checkpoint that is on disk. The positions are committed with it,
+and their note names the checkpoint and who committed it.
+
+How a loop uses it:
+
+    transaction = Transaction(library, source_topic=..., group=..., identity=...)
+    sinks = KafkaPredictions(transaction, ...), KafkaDeadLetters(transaction, ...)
+    source = KafkaSource(..., commits=False)
+
+    start:       named = transaction.last_checkpoint()    # fences whoever ran before, and settles what that one left
+        open
+                 named is None: nothing was ever committed. Start afresh if the folder holds no checkpoint, or only one
+                     before the first event; otherwise stop: the group is mistyped, or its offsets have expired.
+                 else: load exactly the checkpoint named so; stop if it is not there. Newer ones are set aside.
+    checkpoint:  1. each sink's flush()   2. save checkpoint N with source.state(offset)
+                 3. transaction.commit("N", source.state(offset))   4. source.commit(offset)
+    between:     if transaction.due: take a checkpoint now (it is allowed at any event number)
+    fenced:      FencedError out of write, flush or commit: another process owns the model; stop, and save nothing more
+
+A crash between 2 and 3 leaves a checkpoint that nothing names; the restart goes on from the one before it, and the
+aborted predictions are made again. So at least two checkpoints have to be kept.
+
+**Zombie or bounced broker?** A producer that a successor fenced and one that the broker forgot while it was down get
+the same error. So whoever begins commits the positions once more under its own name, and after such an error looks who
+committed last: itself means that nobody took over, so it makes a new producer, gives it what was not committed again
+(it is kept until then) and goes on; another name means that it has to stop. The look comes before the new producer,
+since making one fences whoever has the same identity.
+"""
+
+import json
+import logging
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from connectors.errors import SinkError
+from connectors.kafka.client import Committed, Library, LogError, LogWriter, Outgoing, Partition
+from connectors.kafka.delivery import (
+    LOOK_UP_S,
+    PERMANENT,
+    RETRY_S,
+    SETTLE_S,
+    Patience,
+    attempt,
+    connect,
+    count_partitions,
+    never,
+    told,
+)
+
+_log = logging.getLogger(__name__)
+
+_COMMIT_S = 30.0
+
+
+class FencedError(SinkError):
+    """Another process has taken over this model's partitions: this one must stop, and save nothing more."""
+
+
+class Commits(Protocol):
+    """What a loop needs of a transaction, whatever it is made of."""
+
+    def last_checkpoint(self) -> str | None:
+        """Take over, and return the id of the checkpoint that is committed; None if none ever was."""
+
+    def commit(self, checkpoint: str, source_state: Mapping[str, Any]) -> None:
+        """Make what was written since the last commit visible, with the source's positions and the checkpoint's id."""
+
+    @property
+    def due(self) -> bool:
+        """Whether a checkpoint should be taken now, before the transaction takes too long or grows too large."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Note:
+    """What stands beside committed positions."""
+
+    checkpoint: str
+    owner: str
+    number: int  # commits of this owner before
+
+    def text(self) -> str:
+        return json.dumps({"checkpoint": self.checkpoint, "owner": self.owner, "number": self.number})
+
+
+class Transaction:
+    """A `Channel` and `Commits` over one transactional producer.
+
+    Args:
+        library: makes the clients.
+        source_topic: whose positions are committed.
+        group: under which they are.
+        identity: the transactional id: the same for every process that may run this model, and for no other.
+        timeout_s: how long the broker lets a transaction stay open; at most its transaction.max.timeout.ms (15
+            minutes).
+        in_flight: records under way at most; beyond, `write` waits.
+        most_records: records kept until the commit; a checkpoint is due there, and four times as many are refused.
+        give_up_s, stopping, clock: as for `Delivery`.
+    """
+
+    def __init__(
+        self,
+        library: Library,
+        *,
+        source_topic: str,
+        group: str,
+        identity: str,
+        timeout_s: float = 300.0,
+        in_flight: int = 10_000,
+        most_records: int = 250_000,
+        give_up_s: float = 0.0,
+        stopping: Callable[[], bool] = never,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._library, self._topic, self._group, self._identity = library, source_topic, group, identity
+        self._timeout_s, self._in_flight, self._most = timeout_s, in_flight, most_records
+        self._give_up_s, self._stopping, self._clock = give_up_s, stopping, clock
+        self._owner = secrets.token_hex(8)
+        self._writer: LogWriter | None = None
+        self._records: list[Outgoing] = []  # written since the last commit
+        self._sent = 0  # how many of them the current producer has been given
+        self._began: float | None = None  # when the open transaction began
+        self._known = {self._owner}  # who may have committed last without having taken over from us
+        self._commits = 0
+        self.fenced = False
+        self.recoveries = 0  # producers made anew
+        self.truncated = 0  # records too large, of which a smaller form was written
+
+    def last_checkpoint(self) -> str | None:
+        """Take over, and return the id of the checkpoint that is committed.
+
+        Raises:
+            SinkError: the cluster cannot be reached; or partitions name different checkpoints, since somebody set
+                positions by hand.
+        """
+        self.open()
+        try:
+            found = self._committed(settled=True)
+        except LogError as error:
+            raise told(error, f"cannot read what group {self._group!r} has committed") from error
+        notes = {_note(committed.note) for committed in found.values()}
+        if not found:
+            return None
+        if None in notes or len({note.checkpoint for note in notes if note is not None}) != 1:
+            listed = {partition.number: committed.note for partition, committed in sorted(found.items())}
+            raise SinkError(
+                f"what group {self._group!r} has committed for {self._topic!r} does not name one checkpoint: {listed}. "
+                "Somebody has set positions by hand, or another program uses the group. Use a group of its own."
+            )
+        self._known |= {note.owner for note in notes if note is not None}
+        checkpoint = next(note.checkpoint for note in notes if note is not None)
+        self._commit(checkpoint, {partition: committed.offset for partition, committed in found.items()})
+        return checkpoint
+
+    def open(self) -> None:
+        """Connect and fence whoever ran before, if that has not been done."""
+        if self._writer is None and not self.fenced:
+            self._writer = connect(self._make)
+
+    def partitions(self, topic: str) -> int:
+        """Return how many partitions a topic has."""
+        return count_partitions(self._opened(), topic)
+
+    def write(self, record: Outgoing) -> None:
+        """Take a record into the transaction."""
+        self._opened()
+        if len(self._records) >= 4 * self._most:
+            raise SinkError(
+                f"{len(self._records)} records wait for a checkpoint; take them more often, or raise most_records"
+            )
+        patience = self._patience()
+        while self._opened().in_flight >= self._in_flight:
+            self._settle(patience)
+        self._records.append(record)
+        try:
+            self._send(patience)
+        except SinkError:
+            if self._sent < len(self._records):
+                self._records.pop()  # it has not been taken
+            raise
+
+    def flush(self) -> None:
+        """Return when everything written is acknowledged. It is visible only after `commit`."""
+        patience = self._patience()
+        while self._opened().in_flight or self._sent < len(self._records):
+            self._send(patience)
+            self._settle(patience)
+
+    def commit(self, checkpoint: str, source_state: Mapping[str, Any]) -> None:
+        """Commit what was written, the positions in a source's state, and the checkpoint's id.
+
+        Raises:
+            FencedError: another process has taken over.
+            SinkError: the cluster does not answer. It may be tried again with the same id.
+        """
+        self._commit(
+            checkpoint, {Partition(source_state["topic"], number): at for number, at in source_state["positions"]}
+        )
+
+    @property
+    def due(self) -> bool:
+        """Whether a checkpoint should be taken now."""
+        long = self._began is not None and self._clock() - self._began >= self._timeout_s / 2
+        return long or len(self._records) >= self._most
+
+    def close(self) -> None:
+        """Abort what is not committed, and disconnect."""
+        if self._writer is None:
+            return
+        writer, self._writer = self._writer, None
+        try:
+            if self._began is not None:
+                writer.abort(timeout_s=5.0)
+        except LogError as error:
+            _log.info("the open transaction was not aborted (%s); the next start, or its time-out, does it", error)
+        finally:
+            self._began = None
+            writer.close()
+
+    def _commit(self, checkpoint: str, positions: Mapping[Partition, int]) -> None:
+        patience = self._patience()
+        while True:
+            self.flush()
+            try:
+                if self._began is None:
+                    self._opened().begin()
+                    self._began = self._clock()
+                note = _Note(checkpoint, self._owner, self._commits).text()
+                self._opened().commit(positions, self._group, note, timeout_s=_COMMIT_S)
+            except LogError as error:
+                if error.fault in PERMANENT:
+                    raise told(error, f"checkpoint {checkpoint} cannot be committed") from error
+                patience.wait(error)
+                if self._recover(error, patience) == self._commits:
+                    break  # it was committed; only the answer was lost
+            else:
+                break
+        self._records, self._sent, self._began = [], 0, None
+        self._commits += 1
+        self._known = {self._owner}
+
+    def _send(self, patience: Patience) -> None:
+        """Give the producer what it has not been given yet."""
+        while self._sent < len(self._records):
+            writer, record = self._opened(), self._records[self._sent]
+            try:
+                if self._began is None:
+                    writer.begin()
+                    self._began = self._clock()
+                writer.produce(record)
+            except LogError as error:
+                if error.fault == "too_large":
+                    self._shrink(self._sent, error)
+                elif error.fault in PERMANENT:
+                    raise told(error, f"a record for topic {record.topic!r} cannot be written") from error
+                elif error.fault == "unreachable":
+                    patience.wait(error)
+                else:
+                    self._recover(error, patience)
+            else:
+                self._sent += 1
+
+    def _settle(self, patience: Patience) -> None:
+        """Wait a moment for acknowledgements; begin again with a new producer if something failed."""
+        settled = self._opened().settle(SETTLE_S)
+        if settled.failed:
+            self._recover(settled.failed[0][1], patience)
+        elif settled.waiting:
+            patience.wait(LogError("unreachable", f"{settled.waiting} records are under way"), pause_s=0.0)
+
+    def _recover(self, error: LogError, patience: Patience) -> int | None:
+        """Make a new producer unless another process has taken over; returns the number of our last commit."""
+        if error.fault in PERMANENT and error.fault != "too_large":
+            raise told(error, "the transaction cannot go on")
+        _log.warning("the transaction of %r begins again: %s", self._identity, error)
+        while True:
+            try:
+                self._check_owner(settled=False)
+                if self._writer is not None:
+                    self._writer.close()
+                    self._writer = None
+                self._writer = self._make(RETRY_S)
+                last = self._check_owner(settled=True)
+                break
+            except LogError as again:
+                if again.fault in PERMANENT:
+                    raise told(again, "the producer cannot be made anew") from again
+                patience.wait(again)
+        self.recoveries += 1
+        self._began, self._sent = None, 0
+        if error.fault == "too_large":
+            self._one_by_one()
+        return last
+
+    def _check_owner(self, *, settled: bool) -> int | None:
+        """Return the number of our last commit; None if the last one is not ours.
+
+        Raises:
+            FencedError: somebody else committed it.
+        """
+        notes = [_note(committed.note) for committed in self._committed(settled=settled, wait_s=RETRY_S).values()]
+        if {note.owner for note in notes if note is not None} - self._known:
+            self.fenced = True
+            self.close()
+            raise FencedError(
+                f"another process has taken over {self._topic!r} under group {self._group!r} (transactional id "
+                f"{self._identity!r}): it has committed since. This one stops, and its uncommitted work is the other's."
+            )
+        return next((note.number for note in notes if note is not None and note.owner == self._owner), None)
+
+    def _committed(self, *, settled: bool, wait_s: float | None = None) -> dict[Partition, Committed]:
+        """Return what the group has committed for the source's topic.
+
+        Args:
+            settled: wait for transactions that are being ended; otherwise look at what stands now.
+            wait_s: how long the cluster is waited for; None = as at the start.
+        """
+        reader = self._library.reader(group=self._group, committed_only=settled, wait_s=wait_s)
+        try:
+            numbers = reader.partitions(self._topic, timeout_s=LOOK_UP_S)
+            return reader.committed([Partition(self._topic, number) for number in numbers], timeout_s=LOOK_UP_S)
+        finally:
+            reader.close()
+
+    def _one_by_one(self) -> None:
+        """Find the record that is too large, and take its smaller form; everything is given again after that."""
+        writer = self._opened()
+        writer.begin()
+        self._began = self._clock()
+        for at, record in enumerate(self._records):
+            failed = attempt(writer, record)
+            if failed is None:
+                self._sent = at + 1
+            elif failed.fault == "too_large":
+                self._shrink(at, failed)
+                return
+            else:
+                return
+
+    def _shrink(self, at: int, error: LogError) -> None:
+        record = self._records[at]
+        if record.smaller is None:
+            raise told(error, f"a record for topic {record.topic!r} cannot be written")
+        self._records[at] = record.smaller
+        self.truncated += 1
+
+    def _make(self, wait_s: float | None = None) -> LogWriter:
+        return self._library.writer(
+            transactional_id=self._identity, transaction_timeout_s=self._timeout_s, wait_s=wait_s
+        )
+
+    def _patience(self) -> Patience:
+        return Patience(self._give_up_s, self._stopping, self._clock)
+
+    def _opened(self) -> LogWriter:
+        if self.fenced:
+            raise FencedError(f"another process has taken over {self._topic!r} under group {self._group!r}")
+        if self._writer is None:
+            raise SinkError("the transaction is not open; call last_checkpoint() first")
+        return self._writer
+
+
+def _note(text: str) -> _Note | None:
+    """Read what stands beside committed positions; None if it is not ours."""
+    try:
+        found = json.loads(text)
+        return _Note(str(found["checkpoint"]), str(found["owner"]), int(found["number"]))
+    except (ValueError, TypeError, KeyError):
+        return None
