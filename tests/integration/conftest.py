@@ -4,14 +4,20 @@ KAFKA_BOOTSTRAP_SERVERS names one that runs; else KAFKA_LIBS names a folder with
 for the whole session (Java 17); else every test that asks for a broker is skipped, and says why.
 """
 
+import gc
 import os
 import shutil
+import warnings
 from collections.abc import Iterator
 from typing import NoReturn
 
 import pytest
 
 from deploy.kafka import Broker
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # of kafka-python on Python 3.11, see below
+    from tests.integration import helpers
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -20,7 +26,7 @@ def pytest_configure(config: pytest.Config) -> None:
     It reads its files in a way that Python 3.11 calls deprecated, and leaves sockets that could not connect
     to the garbage collector.
     """
-    config.addinivalue_line("filterwarnings", "ignore:unclosed <socket:ResourceWarning")
+    config.addinivalue_line("filterwarnings", "ignore:unclosed <(socket|ssl):ResourceWarning")
     config.addinivalue_line("filterwarnings", r"ignore:(read|open)_text is deprecated:DeprecationWarning")
 
 
@@ -35,16 +41,25 @@ def _skip(why: str) -> NoReturn:
     pytest.skip(f"no Kafka broker: {why}")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_leftovers() -> Iterator[None]:
+    """Collect what kafka-python left to the garbage collector while its warnings are overlooked."""
+    yield
+    gc.collect()
+
+
 @pytest.fixture(scope="session")
 def bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Bootstrap servers of a broker that stays up for the whole session."""
     given = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "")
     if given:
         yield given
+        helpers.close()
         return
     _skip_without_jars()
     with Broker(tmp_path_factory.mktemp("kafka")) as broker:
         yield broker.bootstrap
+        helpers.close()
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,22 @@ CLIENTS = ("kafka-python", "confluent-kafka")
 _NUMBERS = itertools.count()
 
 
+_ADMINS: dict[str, KafkaAdminClient] = {}
+
+
+def _admin(bootstrap: str) -> KafkaAdminClient:
+    """Return a client for topics; making one takes longer than what it is asked for."""
+    if bootstrap not in _ADMINS:
+        _ADMINS[bootstrap] = KafkaAdminClient(bootstrap_servers=bootstrap.split(","))
+    return _ADMINS[bootstrap]
+
+
+def close() -> None:
+    """Close what is kept open for all tests."""
+    while _ADMINS:
+        _ADMINS.popitem()[1].close()
+
+
 def library(client: str, bootstrap: str) -> Library:
     """Return a library by its name, for a broker without security."""
     connection = KafkaConnection(bootstrap_servers=bootstrap, start_wait_s=20.0)
@@ -30,38 +46,34 @@ def fresh(name: str) -> str:
 
 
 def topic(
-    bootstrap: str, partitions: int = 1, *, configs: Mapping[str, str] | None = None, name: str = ""
+    bootstrap: str, partitions: int = 1, *, configs: Mapping[str, str] | None = None, name: str = "", copies: int = 1
 ) -> str:
     """Make a topic and return its name."""
     name = name or fresh("topic")
-    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
-    spec = {"num_partitions": partitions, "replication_factor": 1, "configs": dict(configs or {})}
+    admin = _admin(bootstrap)
+    spec = {"num_partitions": partitions, "replication_factor": copies, "configs": dict(configs or {})}
     admin.create_topics({name: spec})
-    admin.close()
     return name
 
 
 def delete_topic(bootstrap: str, name: str) -> None:
     """Delete a topic, and wait until it is gone."""
-    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+    admin = _admin(bootstrap)
     admin.delete_topics([name])
     while name in [one["name"] for one in admin.describe_topics() if not one["error_code"]]:
         time.sleep(0.05)
-    admin.close()
 
 
 def add_partitions(bootstrap: str, name: str, total: int) -> None:
     """Give a topic more partitions."""
-    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+    admin = _admin(bootstrap)
     admin.create_partitions({name: NewPartitions(total)})
-    admin.close()
 
 
 def delete_before(bootstrap: str, partition: Partition, offset: int) -> None:
     """Delete the records before an offset, as retention would."""
-    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+    admin = _admin(bootstrap)
     admin.delete_records({TopicPartition(partition.topic, partition.number): offset})
-    admin.close()
 
 
 def fill(writer: LogWriter, name: str, rows: Sequence[tuple[int, int, bytes]]) -> None:

@@ -1,0 +1,235 @@
+"""Avro records: plain and framed, good and bad."""
+
+import io
+import json
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import fastavro
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connectors.avro import AvroCodec, FileSchema, RegistrySchemas, RegistrySettings
+from connectors.errors import SchemaError, SourceError
+from connectors.records import Chunk, Record
+from connectors.schema import Schema
+
+READING: dict[str, Any] = {
+    "type": "record",
+    "name": "Reading",
+    "fields": [
+        {"name": "n", "type": ["null", "double"]},
+        {"name": "count", "type": "long"},
+        {"name": "on", "type": "boolean"},
+        {"name": "kind", "type": {"type": "enum", "name": "Kind", "symbols": ["A", "B"]}},
+        {"name": "at", "type": {"type": "long", "logicalType": "timestamp-millis"}},
+        {"name": "id", "type": {"type": "string", "logicalType": "uuid"}},
+        {"name": "price", "type": {"type": "bytes", "logicalType": "decimal", "precision": 8, "scale": 2}},
+        {"name": "raw", "type": "bytes"},
+    ],
+}
+ROW: dict[str, Any] = {
+    "n": 1.5,
+    "count": 3,
+    "on": True,
+    "kind": "B",
+    "at": datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+    "id": UUID(int=7),
+    "price": Decimal("12.25"),
+    "raw": b"\x00\xff",
+}
+SMALL: dict[str, Any] = {"type": "record", "name": "Small", "fields": [{"name": "n", "type": "double"}]}
+
+
+def datum(row: object, schema: dict[str, Any] = READING) -> bytes:
+    """Write a datum without anything around it."""
+    stream = io.BytesIO()
+    fastavro.schemaless_writer(stream, fastavro.parse_schema(dict(schema)), row)
+    return stream.getvalue()
+
+
+def frame(number: int, value: bytes) -> bytes:
+    """Put the number of a schema before a datum."""
+    return b"\x00" + number.to_bytes(4, "big") + value
+
+
+def decode(codec: AvroCodec, values: list[bytes | None], start: int = 0) -> Chunk:
+    """Decode values as consecutive records."""
+    stop = start + len(values)
+    return codec.decode([Record(value) for value in values], np.arange(start, stop), start=start, stop=stop)
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> AvroCodec:
+    """A codec for plain data of one schema."""
+    path = tmp_path / "reading.avsc"
+    path.write_text(json.dumps(READING))
+    return AvroCodec(Schema(), FileSchema(path))
+
+
+def test_each_type_becomes_its_column(plain: AvroCodec) -> None:
+    """Numbers, booleans, enums, moments, UUIDs, decimals and bytes become columns of the kinds they stand for."""
+    chunk = decode(plain, [datum(ROW), datum(ROW | {"n": None, "on": False, "kind": "A"})])
+    assert chunk.columns["n"].tolist()[0] == 1.5
+    assert np.isnan(chunk.columns["n"][1])
+    assert chunk.columns["count"].tolist() == [3.0, 3.0]
+    assert chunk.columns["on"].tolist() == [1.0, 0.0]
+    assert chunk.columns["kind"].tolist() == ["B", "A"]
+    assert chunk.columns["at"][0] == np.datetime64("2026-01-02T03:04:05", "us")
+    assert chunk.columns["id"].tolist()[0] == str(UUID(int=7))
+    assert chunk.columns["price"].tolist() == [12.25, 12.25]
+    assert chunk.columns["raw"].tolist()[0] == "00ff"
+
+
+def test_bad_data_are_refused_with_their_reason(plain: AvroCodec) -> None:
+    """Truncated, prolonged and empty data, tombstones and long ones are rejects; the good ones around them events."""
+    good = datum(ROW)
+    chunk = decode(plain, [good, good[:-1], good + b"x", b"", None, bytes(1 << 21), good], start=10)
+    assert chunk.offsets.tolist() == [10, 16]
+    assert [(letter.offset, letter.reason) for letter in chunk.rejects] == [
+        (11, "not_avro"),
+        (12, "not_avro"),
+        (13, "not_avro"),
+        (14, "tombstone"),
+        (15, "too_large"),
+    ]
+
+
+@given(value=st.binary(max_size=60))
+def test_no_bytes_raise(value: bytes) -> None:
+    """Whatever bytes come, they are an event or a reject."""
+    chunk = decode(CODEC, [value])
+    assert len(chunk) + len(chunk.rejects) == 1
+
+
+class _Fixed:
+    """The schema of the fuzz test."""
+
+    def __init__(self) -> None:
+        self._writer = fastavro.parse_schema(dict(READING))
+
+    def split(self, value: bytes) -> tuple[Any, int]:
+        """Return the schema."""
+        return self._writer, 0
+
+
+CODEC = AvroCodec(Schema(), _Fixed())
+
+
+class Registry(BaseHTTPRequestHandler):
+    """A schema registry of a few schemas."""
+
+    asked: list[str] = []  # noqa: RUF012
+    failures = 0
+
+    def do_GET(self) -> None:
+        """Answer."""
+        Registry.asked.append(self.path)
+        inner = {"type": "record", "name": "Inner", "fields": [{"name": "x", "type": "double"}]}
+        fields = [{"name": "n", "type": "double"}, {"name": "in", "type": "Inner"}]
+        outer = {"type": "record", "name": "Outer", "fields": fields}
+        known: dict[str, object] = {
+            "/schemas/ids/1": {"schema": json.dumps(SMALL)},
+            "/schemas/ids/2": {"schema": "syntax = ...", "schemaType": "PROTOBUF"},
+            "/schemas/ids/3": {
+                "schema": json.dumps(outer),
+                "references": [{"name": "Inner", "subject": "in/ner", "version": 4}],
+            },
+            "/schemas/ids/5": {"schema": '{"type": "nonsense"}'},
+            "/subjects/in%2Fner/versions/4": {"schema": json.dumps(inner)},
+        }
+        if Registry.failures:
+            Registry.failures -= 1
+            self.send_error(503)
+        elif self.headers.get("Authorization") == "Basic Ym9iOndyb25n":
+            self.send_error(401)
+        elif self.path in known:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps(known[self.path]).encode())
+        else:
+            self.send_error(404)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
+        """Say nothing."""
+
+
+@pytest.fixture
+def registry() -> Iterator[str]:
+    """The address of a registry."""
+    Registry.asked, Registry.failures = [], 0
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Registry)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_frame_names_the_schema_which_is_asked_for_once(registry: str) -> None:
+    """Framed records are read with the schema of their number; each number is looked up once, unknown ones too."""
+    codec = AvroCodec(Schema(), RegistrySchemas(RegistrySettings(url=registry)))
+    value = datum({"n": 2.5}, SMALL)
+    for _ in range(3):
+        framed = [frame(number, value) for number in (1, 9, 2, 5)]
+        chunk = decode(codec, [*framed, b"{no frame", b"\x00\x00"])
+        assert chunk.columns["n"].tolist() == [2.5]
+        assert [letter.reason for letter in chunk.rejects] == ["unknown_schema"] * 3 + ["not_framed"] * 2
+    assert sorted(Registry.asked) == ["/schemas/ids/1", "/schemas/ids/2", "/schemas/ids/5", "/schemas/ids/9"]
+
+
+def test_references_are_followed(registry: str) -> None:
+    """A schema that uses another one by name is read with it."""
+    codec = AvroCodec(Schema(ignore=("in",)), RegistrySchemas(RegistrySettings(url=registry)))
+    small = datum({"n": 2.5}, SMALL) + datum({"n": 3.5}, SMALL)
+    chunk = decode(codec, [frame(3, small)])
+    assert chunk.columns["n"].tolist() == [2.5]
+    assert chunk.rejects == ()
+
+
+def test_a_registry_that_does_not_answer_is_waited_for(registry: str) -> None:
+    """A registry that fails for a while costs nothing but time; one that stays away is an error in the end."""
+    pauses: list[float] = []
+    schemas = RegistrySchemas(RegistrySettings(url=registry), pause=pauses.append)
+    Registry.failures = 3
+    assert len(decode(AvroCodec(Schema(), schemas), [frame(1, datum({"n": 1.0}, SMALL))])) == 1
+    assert len(pauses) == 3
+    now = [0.0]
+
+    def pause(seconds: float) -> None:
+        now[0] += seconds
+
+    away = RegistrySettings(url="http://127.0.0.1:1", give_up_s=10.0)
+    schemas = RegistrySchemas(away, pause=pause, clock=lambda: now[0])
+    with pytest.raises(SourceError, match=r"127\.0\.0\.1:1 has not answered for 10 s"):
+        decode(AvroCodec(Schema(), schemas), [frame(1, b"")])
+
+
+def test_a_wrong_password_is_told(registry: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A registry that refuses the user is an error that names the user, and not the password."""
+    monkeypatch.setenv("REGISTRY_PASSWORD", "wrong")
+    settings = RegistrySettings(url=registry, user="bob", password_env="REGISTRY_PASSWORD")  # noqa: S106
+    with pytest.raises(SourceError, match="refuses user 'bob'") as caught:
+        decode(AvroCodec(Schema(), RegistrySchemas(settings)), [frame(1, b"")])
+    assert "wrong" not in str(caught.value) + repr(settings)
+
+
+def test_a_wrong_schema_file_is_told(tmp_path: Path) -> None:
+    """A schema file that is missing, no JSON or no schema is an error with its path."""
+    with pytest.raises(SchemaError, match=r"nowhere\.avsc"):
+        FileSchema(tmp_path / "nowhere.avsc")
+    for text in ("{", '{"type": "nonsense"}'):
+        (tmp_path / "bad.avsc").write_text(text)
+        with pytest.raises(SchemaError, match=r"bad\.avsc"):
+            FileSchema(tmp_path / "bad.avsc")
+    with pytest.raises(SchemaError, match="must begin with http"):
+        RegistrySettings(url="file:///etc/passwd")
