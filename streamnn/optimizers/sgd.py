@@ -74,9 +74,10 @@ class SGD:
 class ObGD:
     """Gradient descent whose step is bounded so that it does not overshoot (Elsayed, Vasan and Mahmood 2024, ObGD).
 
-    w' = w - min(rate, 1 / (kappa |g|_1)) g, where |g|_1 sums over all parameters. This is the paper's rule without
-    eligibility traces, for a loss in place of a temporal-difference error. The rate is an upper bound of the step; the
-    paper uses 1. The bound presumes standardised inputs and normalised layers.
+    w' = w - min(rate, 1 / (kappa |g|_1)) g, where |g|_1 sums over all parameters: together they move by at most
+    1 / kappa. This is the paper's rule (arXiv 2410.14606) without eligibility traces, for the gradient of a
+    loss in place of an error times the gradient of a prediction. The rate is an upper bound of the step; the paper uses
+    1. The bound presumes standardised inputs and normalised layers.
 
     Attributes:
         kappa: how much smaller than a step that would just reach the label; 2 is the paper's.
