@@ -42,13 +42,14 @@ def replay(space: argparse.Namespace) -> int:
         raise SettingsError("--fail-if needs --compare REPORT, the earlier report")
     old = report.read(space.compare) if space.compare is not None else None
     config = read_settings(Config, space.config, overrides=space.set, environ=os.environ, given=flags(space))
-    out = open(os.devnull, "w") if space.quiet else sys.stdout  # noqa: PTH123, SIM115 (closed at exit)
     run = assemble(config)
     code, figures = _drive(run, quiet=space.quiet, telemetry=None)
-    print("\n".join(report.lines(figures)), file=out)
+    if not space.quiet:
+        print("\n".join(report.lines(figures)))
     if code == DONE and old is not None:
         found = compare.compare(old, figures, conditions)
-        print(f"\ncompared with {space.compare}:", *found.lines, sep="\n", file=out)
+        if not space.quiet:
+            print(f"\ncompared with {space.compare}:", *found.lines, sep="\n")
         for line in found.failed:
             print(f"streamnn: comparison failed: {line}", file=sys.stderr)
         return WORSE if found.failed else DONE

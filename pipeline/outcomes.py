@@ -53,17 +53,17 @@ def predictions(block: Block, learner: Learner) -> Predictions:
     probabilities: dict[str, tuple[tuple[object, ...], FloatArray]] = {}
     for t, target in enumerate(head.targets):
         name, classes = target.name, learner.targets.classes(target.name)
-        block = head.block(name)
+        place = head.block(name)
         if target.kind == "regression":
             decided[name], labels[name] = decisions[:, t], truth[:, t]
         elif target.kind == "binary" and not classes:
-            p = served[:, block.first]
+            p = served[:, place.first]
             decided[name], labels[name] = decisions[:, t], truth[:, t]
             probabilities[name] = ((1,), p[:, None])
         else:
             decided[name] = _names(decisions[:, t], classes)
             labels[name] = _names(truth[:, t], classes)
-            p = served[:, block.columns]
+            p = served[:, place.columns]
             if target.kind == "binary":
                 p = np.stack([1 - p[:, 0], p[:, 0]], axis=1)
             p = p[:, : len(classes)]

@@ -87,7 +87,7 @@ def test_contradictions_are_refused():
     """A task for one target with several, unknown fields, and doubles are errors with a remedy."""
     with pytest.raises(SettingsError, match="2 are named; use multioutput"):
         targets("color", "two_words", task="multiclass")
-    with pytest.raises(SettingsError, match="'colour' is not a field of s.csv; it has a, n, color"):
+    with pytest.raises(SettingsError, match=r"'colour' is not a field of s\.csv; it has a, n, color"):
         targets("colour")
     with pytest.raises(SettingsError, match="names a field twice"):
         targets("a", "a")
