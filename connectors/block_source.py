@@ -5,6 +5,7 @@ again is remembered for each block until a checkpoint holds what was before it.
 """
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any, Protocol
 
 import numpy as np
@@ -76,9 +77,12 @@ class BlockSource:
         """Make ready to hand out the record number `offset` next."""
         if state is None and offset:
             raise SourceError(f"record {offset} is asked for, but the state that finds it is missing")
-        self._reader.open(None if state is None else state["mark"])
-        if self._reader.fields is not None:
-            check_fields(self._reader.fields, self._schema)
+        with ExitStack() as undo:
+            undo.callback(self._reader.close)
+            self._reader.open(None if state is None else state["mark"])
+            if self._reader.fields is not None:
+                check_fields(self._reader.fields, self._schema)
+            undo.pop_all()
         self._kinds.load({} if state is None else state["fields"])
         self._next = 0 if state is None else state["record"]
         self._skip, self._held, self._row, self._span = offset - self._next, None, 0, (None, None)

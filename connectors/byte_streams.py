@@ -203,7 +203,8 @@ class GzipFile:
         """The share of the compressed file read."""
         if self._file is None:
             return None
-        return min(1.0, self._file.tell() / max(1, os.fstat(self._file.fileno()).st_size))
+        used = self._file.tell() - len(self._compressed)
+        return min(1.0, used / max(1, os.fstat(self._file.fileno()).st_size))
 
     def close(self) -> None:
         """Close the file."""

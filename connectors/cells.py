@@ -113,9 +113,9 @@ class TextCells:
             column = _numpy(pc.cast(self._texts, pa.float64()))
         except pa.ArrowInvalid:
             return None
-        # Arrow also reads spellings of NaN that we do not; a finite sum has none in it
-        if not self._texts.null_count and np.isfinite(column.sum()):
+        if not self._texts.null_count and _sum_is_finite(column):
             return column
+        # Arrow also reads spellings of NaN that we do not
         return column if int(np.isnan(column).sum()) == self._texts.null_count else None
 
     def _moments(self) -> Column | None:
@@ -305,8 +305,8 @@ def _each(kind: Kind, values: Iterable[Any], read: Reader) -> tuple[list[object]
 
 def _check_numbers(kind: Kind, column: Column, value_at: Callable[[int], Any], read: Reader) -> dict[int, Refusal]:
     """Find what is infinite, has a fraction or lies outside 0..1 where it must not; it becomes missing there."""
-    if kind in ("number", "value") and np.isfinite(column.sum()):
-        return {}  # the usual case, in one pass
+    if kind in ("number", "value") and _sum_is_finite(column):
+        return {}
     bad = np.isinf(column)
     if kind == "integer":
         bad |= (column != np.floor(column)) & ~np.isnan(column)
@@ -316,6 +316,12 @@ def _check_numbers(kind: Kind, column: Column, value_at: Callable[[int], Any], r
     column[rows] = np.nan
     _, refused = _each(kind, [value_at(int(row)) for row in rows], read)
     return {int(rows[i]): why for i, why in refused.items()}
+
+
+def _sum_is_finite(column: Column) -> bool:
+    """Tell in one pass, as is usual, that no value is infinite or NaN; False leaves it open."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return bool(np.isfinite(column.sum()))
 
 
 def _moments_of_seconds(seconds: Column) -> Column:

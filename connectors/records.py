@@ -98,7 +98,7 @@ class Chunk:
         Rejects behind the last event of the chunk go with that event; slice(0, 0) is empty, unless there is no event at
         all: then it is the whole chunk.
         """
-        start = self.start if first == 0 else int(self.offsets[first - 1]) + 1
+        start = self.start if first == 0 else self.stop if first == len(self) else int(self.offsets[first - 1]) + 1
         stop = self.stop if last == len(self) else start if last == first else int(self.offsets[last - 1]) + 1
         return Chunk(
             {name: column[first:last] for name, column in self.columns.items()},
