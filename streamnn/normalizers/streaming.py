@@ -73,10 +73,11 @@ class StreamingNorm(nn.Module):
         if not context.training:
             return self._evaluate(x)
         self._begin(context.updated)
-        wide = x.to(torch.float64)
         valid = context.valid[:, None]
+        x = torch.where(valid, x, 0.0)  # NaN times a gradient of 0 is NaN
+        wide = x.to(torch.float64)
         rows = valid.sum().to(torch.float64)
-        mean = self._stream("mean", torch.where(valid, wide, 0.0).sum(0) / rows, context)
+        mean = self._stream("mean", wide.sum(0) / rows, context)
         power = self._stream("power", torch.where(valid, self._power(wide - mean), 0.0).sum(0) / rows, context)
         with torch.no_grad():
             self.passes.add_(1)
