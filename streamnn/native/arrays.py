@@ -101,6 +101,16 @@ def _flip(make: Builder, out: Any, a: list[Any], kwargs: Mapping[str, Any]) -> V
     return View(view.node, view.shape, tuple(-s if d in dims else s for d, s in enumerate(view.strides)), offset)
 
 
+def _repeat(make: Builder, out: Any, a: list[Any], kwargs: Mapping[str, Any]) -> View:
+    view, times = a
+    lead = len(times) - len(view.shape)
+    shape, strides = (1,) * lead + view.shape, (0,) * lead + view.strides
+    wide = [n for pair in zip(times, shape, strict=True) for n in pair]
+    steps = [s for step in strides for s in (0, step)]
+    whole = make.dense(View(view.node, tuple(wide), tuple(steps), view.offset))
+    return View(whole.node, tuple(out.shape), dense_strides(out.shape), whole.offset)
+
+
 def _arange(make: Builder, out: Any, a: list[Any], kwargs: Mapping[str, Any]) -> View:
     numbers = [x for x in a if isinstance(x, (int, float))]
     start, step = (0, 1) if len(numbers) == 1 else (numbers[0], numbers[2] if len(numbers) > 2 else 1)
@@ -142,6 +152,12 @@ def _index(make: Builder, out: Any, a: list[Any], kwargs: Mapping[str, Any]) -> 
 def _index_put(make: Builder, out: Any, a: list[Any], kwargs: Mapping[str, Any]) -> View:
     base, listed, value = a[:3]
     add = a[3] if len(a) > 3 else kwargs.get("accumulate", False)
+    if len(listed) == 1 and listed[0].node.dtype == torch.bool and math.prod(value.shape) == 1 and not add:
+        mask = listed[0]
+        after = len(base.shape) - len(mask.shape)
+        mask = View(mask.node, (*mask.shape, *[1] * after), (*mask.strides, *[0] * after), mask.offset)
+        lone = View(value.node, (), (), value.offset)
+        return make.point("where", [mask, make.cast(lone, out.dtype), base], base.shape, out.dtype)
     indexes, place = _advanced(base, listed)
     rank = max([p for p in place if p is not None], default=-1) + 1
     spread = [v for v in indexes.values()]
@@ -158,7 +174,11 @@ def _index_put(make: Builder, out: Any, a: list[Any], kwargs: Mapping[str, Any])
 
 
 def _embedding_backward(make: Builder, out: Any, a: list[Any], kwargs: Mapping[str, Any]) -> View:
-    grad, index, rows = a[:3]
+    grad, index, rows, padding = a[:4]
+    if padding >= 0:
+        skipped = make.point("eq", [index, padding], index.shape, torch.bool)
+        skipped = View(skipped.node, (*index.shape, 1), (*skipped.strides, 0), skipped.offset)
+        grad = make.point("where", [skipped, 0.0, grad], grad.shape, out.dtype)
     base = make.full(0.0, (rows, grad.shape[-1]), out.dtype)
     block = len(index.shape)
     return _scattered(make, "add", base, grad, {0: index}, grad.shape, [None, block], 0, out.dtype)
@@ -381,7 +401,7 @@ def _summed(
 
 LOWERINGS: dict[str, Lowering] = {
     "cat": _cat, "stack": _stack, "constant_pad_nd": _pad, "slice_scatter": _slice_scatter,
-    "select_scatter": _select_scatter, "flip": _flip, "arange": _arange, "gather": _gather, "index": _index,
+    "select_scatter": _select_scatter, "flip": _flip, "repeat": _repeat, "arange": _arange, "gather": _gather, "index": _index,
     "index_select": _index_select, "embedding": _embedding, "embedding_dense_backward": _embedding_backward,
     "scatter": _scatter, "scatter_add": _scatter_add, "index_put": _index_put, "_unsafe_index": _index,
     "argmax": _argmax, "argmin": _argmin, "max": _max, "min": _min,

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch._decomp import core_aten_decompositions, get_decompositions
 
+from streamnn.native.arrays import UnsupportedOperator
+
 aten = torch.ops.aten
 
 
@@ -46,6 +48,13 @@ def _variance(
     return (d * d).sum(dims, keepdim) / max(size - (1 if correction is None else correction), 0)
 
 
+def _variance_and_mean(
+    x: Tensor, dim: Sequence[int] | None = None, *, correction: float | None = None, keepdim: bool = False
+) -> tuple[Tensor, Tensor]:
+    dims = list(range(x.dim())) if not dim else list(dim)
+    return _variance(x, dim, correction=correction, keepdim=keepdim), x.mean(dims, keepdim)
+
+
 def _vector_norm(
     x: Tensor, ord: float = 2, dim: Sequence[int] | None = None, keepdim: bool = False, *, dtype: torch.dtype | None = None
 ) -> Tensor:  # fmt: skip
@@ -80,22 +89,28 @@ def _running(x: Tensor, dim: int, fold: Callable[[Tensor, Tensor], Tensor]) -> T
     return torch.stack(parts, dim)
 
 
-def _pool_taps(
+def _padded(
     x: Tensor, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int],
-    fill: float, size: Sequence[int],
-) -> list[Tensor]:  # fmt: skip
-    """Cut the padded input into one tensor of output size for each position in the window."""
-    (kh, kw), (sh, sw), (ph, pw), (dh, dw) = (
-        (v[0], v[-1]) for v in (kernel, stride or kernel, padding or (0,), dilation or (1,))
-    )
-    oh, ow = size
-    down = max((oh - 1) * sh + (kh - 1) * dh + 1 - x.shape[-2] - ph, 0)
-    right = max((ow - 1) * sw + (kw - 1) * dw + 1 - x.shape[-1] - pw, 0)
-    wide = torch.constant_pad_nd(x, [pw, right, ph, down], fill)
+    size: Sequence[int], fill: float,
+) -> Tensor:  # fmt: skip
+    """Pad a plane on all sides so far that the last window fits."""
+    pads: list[int] = []
+    for d in (-1, 0):
+        before = padding[d]
+        reach = (size[d] - 1) * stride[d] + (kernel[d] - 1) * dilation[d] + 1
+        pads += [before, max(reach - x.shape[-1 if d else -2] - before, 0)]
+    return torch.constant_pad_nd(x, pads, fill)
+
+
+def _taps(
+    x: Tensor, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int], size: Sequence[int]
+) -> list[Tensor]:
+    """Look at a plane as one tensor of output size for each position in the window."""
+    (oh, ow), (sh, sw), (dh, dw) = size, (stride[0], stride[-1]), (dilation[0], dilation[-1])
     return [
-        wide[..., i * dh : i * dh + (oh - 1) * sh + 1 : sh, j * dw : j * dw + (ow - 1) * sw + 1 : sw]
-        for i in range(kh)
-        for j in range(kw)
+        x[..., i * dh : i * dh + (oh - 1) * sh + 1 : sh, j * dw : j * dw + (ow - 1) * sw + 1 : sw]
+        for i in range(kernel[0])
+        for j in range(kernel[-1])
     ]
 
 
@@ -104,14 +119,16 @@ def _max_pool(
     dilation: Sequence[int] = (1,), ceil_mode: bool = False,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Largest of each window and its place in the input's plane; of equal ones the first, and NaN before all."""
-    size = _pooled(x, kernel, stride or kernel, padding, dilation, ceil_mode)
-    taps = torch.stack(_pool_taps(x, kernel, stride, padding, dilation, -torch.inf, size), -1)
+    step = stride or kernel
+    size = _pooled(x, kernel, step, padding, dilation, ceil_mode)
+    taps = torch.stack(
+        _taps(_padded(x, kernel, step, padding, dilation, size, -torch.inf), kernel, step, dilation, size), -1
+    )
     which = taps.argmax(-1)
     value = taps.gather(-1, which[..., None])[..., 0]
-    step, pad, wide = stride or kernel, padding or (0,), dilation or (1,)
     kw = kernel[-1]
-    row = torch.arange(size[0])[:, None] * step[0] - pad[0] + (which // kw) * wide[0]
-    column = torch.arange(size[1]) * step[-1] - pad[-1] + (which % kw) * wide[-1]
+    row = torch.arange(size[0])[:, None] * step[0] - padding[0] + (which // kw) * dilation[0]
+    column = torch.arange(size[1]) * step[-1] - padding[-1] + (which % kw) * dilation[-1]
     return value, row * x.shape[-1] + column
 
 
@@ -128,7 +145,7 @@ def _pooled(
 ) -> list[int]:  # fmt: skip
     size = []
     for d in (0, -1):
-        n, k, s, p, t = x.shape[-2 if d == 0 else -1], kernel[d], stride[d], (padding or (0,))[d], (dilation or (1,))[d]
+        n, k, s, p, t = x.shape[-1 if d else -2], kernel[d], stride[d], padding[d], dilation[d]
         reach = n + 2 * p - t * (k - 1) - 1
         out = -(-reach // s) + 1 if ceil else reach // s + 1
         if ceil and (out - 1) * s >= n + p:
@@ -142,9 +159,10 @@ def _average_pool(
     count_include_pad: bool = True, divisor_override: int | None = None,
 ) -> Tensor:  # fmt: skip
     if ceil_mode or (not count_include_pad and any(padding)):
-        raise NotImplementedError("average pooling with ceil_mode or without counting padding")
-    size = _pooled(x, kernel, stride or kernel, padding, (1,), False)
-    taps = _pool_taps(x, kernel, stride, padding, (1,), 0.0, size)
+        raise UnsupportedOperator("aten.avg_pool2d with ceil_mode, or without counting the padding,")
+    step = stride or kernel
+    size = _pooled(x, kernel, step, padding, (1,), False)
+    taps = _taps(_padded(x, kernel, step, padding, (1,), size, 0.0), kernel, step, (1,), size)
     return torch.stack(taps, -1).sum(-1) / (divisor_override or len(taps))
 
 
@@ -152,12 +170,12 @@ def _average_pool_backward(
     grad: Tensor, x: Tensor, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], ceil_mode: bool,
     count_include_pad: bool, divisor_override: int | None,
 ) -> Tensor:  # fmt: skip
-    step, pad = stride or kernel, padding or (0,)
+    step, pad = stride or kernel, padding
     area = divisor_override or kernel[0] * kernel[-1]
     down = max((grad.shape[-2] - 1) * step[0] + kernel[0], x.shape[-2] + pad[0])
     right = max((grad.shape[-1] - 1) * step[-1] + kernel[-1], x.shape[-1] + pad[-1])
     wide = x.new_zeros([*x.shape[:-2], down, right])
-    for tap in _pool_taps(wide, kernel, stride, (0,), (1,), 0.0, grad.shape[-2:]):
+    for tap in _taps(wide, kernel, step, (1,), grad.shape[-2:]):
         tap.add_(grad / area)
     return wide[..., pad[0] : pad[0] + x.shape[-2], pad[-1] : pad[-1] + x.shape[-1]]
 
@@ -181,6 +199,7 @@ DECOMPOSITIONS: dict[Any, Callable[..., Any]] = (
         aten._log_softmax.default: _log_softmax,
         aten._softmax.default: _softmax,
         aten.var.correction: _variance,
+        aten.var_mean.correction: _variance_and_mean,
         aten.linalg_vector_norm.default: _vector_norm,
         aten.cumsum.default: _cumsum,
         aten.cumprod.default: _cumprod,

@@ -94,6 +94,8 @@ class Frame:
         table = {
             "f": suffix,
             "abs": f"fabs{suffix}" if kind.is_floating_point else "llabs",
+            "t": C_TYPES[kind],
+            "trunc": f"trunc{suffix}({{0}}/{{1}})" if kind.is_floating_point else "quotient_int64_t({0},{1})",
             "not": "!" if kind == torch.bool else "~",
         }
         for key, text in table.items():

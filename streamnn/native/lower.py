@@ -11,7 +11,7 @@ from torch import Tensor
 
 from streamnn.native.arrays import LOWERINGS, UnsupportedOperator
 from streamnn.native.builder import Builder
-from streamnn.native.nodes import Operand, Scalar, View
+from streamnn.native.nodes import Operand, Scalar, Shape, View
 from streamnn.native.operators import COMPARISONS, POINTWISE, REDUCE
 
 FILLS: dict[str, int | float] = {  # name -> position of the fill value, or the value itself as a float
@@ -61,11 +61,12 @@ def lower(target: Any, raw: list[Any], a: list[Any], kwargs: Mapping[str, Any], 
         known = _known(target, a, kwargs)
         if known is not None:
             return make.full(known, shape, out.dtype)
+        if name == "clamp" and any(isinstance(x, View) for x in a[1:]):
+            return _clamp(make.cast(a[0], out.dtype), [*a[1:], kwargs.get("min"), kwargs.get("max")][:2], shape, make)
         if name in COMPARISONS:
             a = _same_type(raw, a, make)
         if name == "div" and kwargs.get("rounding_mode"):
-            exact = make.point("div", a, shape, out.dtype)
-            return make.point(str(kwargs["rounding_mode"]), [exact], shape, out.dtype)
+            return make.point(f"div_{kwargs['rounding_mode']}", a, shape, out.dtype)
         return make.point(name, _alpha(a, kwargs, make, out.dtype), shape, out.dtype)
     if name in REDUCE:
         rank = len(a[0].shape)
@@ -95,6 +96,14 @@ def _same_type(raw: list[Any], a: list[Any], make: Builder) -> list[Operand]:
     """Convert the operands of a comparison to the type in which torch compares them."""
     dtype = torch.result_type(raw[0], raw[1])
     return [make.cast(v, dtype) if isinstance(v, View) else torch.tensor(v, dtype=dtype).item() for v in a[:2]]
+
+
+def _clamp(x: View, limits: list[Any], shape: Shape, make: Builder) -> View:
+    """Write out limits that are arrays: NaN in one of them is passed on."""
+    for name, limit in zip(("maximum", "minimum"), limits, strict=True):
+        if limit is not None:
+            x = make.point(name, [x, limit], shape, x.node.dtype)
+    return x
 
 
 def _alpha(a: list[Any], kwargs: Mapping[str, Any], make: Builder, dtype: torch.dtype) -> list[Operand]:

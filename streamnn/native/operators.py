@@ -11,7 +11,7 @@ import torch
 
 C_TYPES = {
     torch.float32: "float", torch.float64: "double", torch.int64: "int64_t", torch.int32: "int32_t",
-    torch.bool: "uint8_t",
+    torch.int16: "int16_t", torch.int8: "int8_t", torch.uint8: "uint8_t", torch.bool: "uint8_t",
 }  # fmt: skip
 
 POINTWISE = {
@@ -19,18 +19,48 @@ POINTWISE = {
     "log2": "log2{f}({0})", "expm1": "expm1{f}({0})", "sqrt": "sqrt{f}({0})", "rsqrt": "1/sqrt{f}({0})",
     "tanh": "tanh{f}({0})", "sin": "sin{f}({0})", "cos": "cos{f}({0})", "erf": "erf{f}({0})",
     "sigmoid": "1/(1+exp{f}(-{0}))", "relu": "{0}<0?0:{0}", "abs": "{abs}({0})", "reciprocal": "1/{0}",
-    "sign": "{0}>0?1:{0}<0?-1:{0}", "floor": "floor{f}({0})", "ceil": "ceil{f}({0})", "trunc": "trunc{f}({0})",
+    "sign": "({0}>0)-({0}<0)", "floor": "floor{f}({0})", "ceil": "ceil{f}({0})", "trunc": "trunc{f}({0})",
     "round": "nearbyint{f}({0})", "square": "{0}*{0}", "atan2": "atan2{f}({0},{1})",
     "isnan": "{0}!={0}", "isinf": "isinf({0})", "logical_not": "!{0}", "bitwise_not": "{not}{0}", "_to_copy": "{0}",
-    "add": "{0}+{1}", "sub": "{0}-{1}", "rsub": "{1}-{0}", "mul": "{0}*{1}", "div": "{0}/{1}",
+    "add": "{0}+{1}", "sub": "{0}-{1}", "mul": "{0}*{1}", "div": "{0}/{1}",
     "maximum": "({0}>{1}||{0}!={0})?{0}:{1}", "minimum": "({0}<{1}||{0}!={0})?{0}:{1}",
     "ne": "{0}!={1}", "eq": "{0}=={1}", "gt": "{0}>{1}", "lt": "{0}<{1}", "ge": "{0}>={1}", "le": "{0}<={1}",
     "where": "{0}?{1}:{2}", "logical_and": "{0}&&{1}", "logical_or": "{0}||{1}", "logical_xor": "!{0}!=!{1}",
     "bitwise_and": "{0}&{1}", "bitwise_or": "{0}|{1}", "bitwise_xor": "{0}^{1}",
     "bitwise_left_shift": "{0}<<{1}", "bitwise_right_shift": "{0}>>{1}",
+    "fmod": "rest_{t}({0},{1})", "remainder": "modulo_{t}({0},{1})", "div_trunc": "{trunc}", "div_floor": "floor_{t}({0},{1})",
     "__and__": "{0}&{1}", "__or__": "{0}|{1}", "__xor__": "{0}^{1}",
     "__lshift__": "{0}<<{1}", "__rshift__": "{0}>>{1}",
 }  # fmt: skip
+
+# a division by 0, which torch refuses for integers, gives 0
+FUNCTIONS = """
+static inline int64_t rest_int64_t(int64_t a, int64_t b) { return b == 0 || b == -1 ? 0 : a % b; }
+static inline int64_t quotient_int64_t(int64_t a, int64_t b) {
+  return b == 0 ? 0 : b == -1 ? (int64_t)(0 - (uint64_t)a) : a / b;
+}
+static inline int64_t modulo_int64_t(int64_t a, int64_t b) {
+  int64_t r = rest_int64_t(a, b);
+  return r != 0 && (r < 0) != (b < 0) ? r + b : r;
+}
+static inline int64_t floor_int64_t(int64_t a, int64_t b) {
+  int64_t r = rest_int64_t(a, b);
+  return quotient_int64_t(a, b) - (r != 0 && (r < 0) != (b < 0));
+}
+#define REMAINDERS(T, f) \\
+static inline T rest_##T(T a, T b) { return fmod##f(a, b); } \\
+static inline T modulo_##T(T a, T b) { T r = fmod##f(a, b); return r != 0 && (r < 0) != (b < 0) ? r + b : r; } \\
+static inline T floor_##T(T a, T b) { \\
+  if (b == 0) return a / b; \\
+  T r = fmod##f(a, b), q = (a - r) / b; \\
+  if (r != 0 && (r < 0) != (b < 0)) q -= 1; \\
+  if (q == 0) return copysign##f(0, a / b); \\
+  T down = floor##f(q); \\
+  return q - down > (T)0.5 ? down + 1 : down; \\
+}
+REMAINDERS(float, f)
+REMAINDERS(double, )
+"""
 
 COMPARISONS = frozenset(("ne", "eq", "gt", "lt", "ge", "le"))
 KEEP_TYPE = COMPARISONS | {"isnan", "isinf", "logical_and", "logical_or", "logical_xor", "logical_not"}

@@ -18,7 +18,7 @@ from streamnn.native import build
 from streamnn.native.emit import ALIGN, emit
 from streamnn.native.kernels import KERNELS
 from streamnn.native.nodes import Node
-from streamnn.native.operators import C_TYPES
+from streamnn.native.operators import C_TYPES, FUNCTIONS
 from streamnn.native.orient import turn, turned_leaves
 from streamnn.native.schedule import schedule
 from streamnn.native.trace import Lowered, trace
@@ -52,7 +52,8 @@ return bad;
 """
 
 Array = npt.NDArray[np.generic]
-_NUMPY = {torch.float32: np.float32, torch.float64: np.float64, torch.int64: np.int64, torch.int32: np.int32, torch.bool: np.bool_}  # fmt: skip
+_NUMPY = {dtype: np.dtype(c.removesuffix("_t").replace("float", "float32").replace("double", "float64")) for dtype, c in C_TYPES.items()}
+_NUMPY[torch.bool] = np.dtype(np.bool_)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,13 +179,13 @@ class Program:
                 c = C_TYPES[v.node.dtype]
                 size = int(np.prod(v.shape))
                 lines.append(f"{c} *o{slot} = ({c} *)o[{slot}] + row[i] * {size};\n")
-                outputs[slot] = (v.shape, np.dtype(_NUMPY[v.node.dtype]))
+                outputs[slot] = (v.shape, _NUMPY[v.node.dtype])
             cases.append(f"case {number}: {{\n{''.join([*lines, *emitted.calls])}break; }}\n")
         inputs = lowered[0].inputs[:states]
         members = "".join(f"{C_TYPES[n.dtype]} s{i}[{max(n.size, 1)}] {ALIGN};\n" for i, n in enumerate(inputs))
         structs = f"struct state {{\n{members or 'char none;'}}};\nstruct scratch {{ union {{\n{''.join(scratch)}}}; }};\n"
         sizes_of = "".join(f"int64_t {name}_bytes(void) {{ return sizeof(struct {name}); }}\n" for name in ("state", "scratch"))
-        text = HEADER + KERNELS + structs + sizes_of + "".join(functions) + LOOP % ("".join(cases), _finite(inputs))
+        text = HEADER + FUNCTIONS + KERNELS + structs + sizes_of + "".join(functions) + LOOP % ("".join(cases), _finite(inputs))
         return text, [outputs[slot] for slot in sorted(outputs)]
 
 

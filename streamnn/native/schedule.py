@@ -138,7 +138,9 @@ def _group(order: list[Node]) -> list[Group]:
         if node.kind in ("const", "data") or node.inline:
             continue
         shape = space(node)
-        looped = node.kind == "point" or (node.kind == "reduce" and not is_matmul(node) and _trails(node))
+        looped = node.kind == "point" or (
+            node.kind == "reduce" and node.op != "argmax" and not is_matmul(node) and _trails(node)
+        )
         first = 0
         for a in reads(node):
             if a.node.kind not in ("input", "const", "data"):

@@ -21,6 +21,8 @@ from streamnn.native.decompositions import DECOMPOSITIONS
 from streamnn.native.lower import can_lower, lower
 from streamnn.native.nodes import Node, Shape, View, contiguous
 
+RESHAPED = frozenset(("squeeze_", "unsqueeze_", "t_", "transpose_", "as_strided_", "detach_", "swapdims_", "swapaxes_"))
+
 Flat = Callable[..., Sequence[Tensor]]
 
 
@@ -99,9 +101,13 @@ class _Recorder(TorchDispatchMode):
     ) -> Any:
         """Run an operator; write down what it computes."""
         kwargs = kwargs or {}
-        if not can_lower(func) and func in DECOMPOSITIONS:
+        if not can_lower(func):
             with self:
-                return DECOMPOSITIONS[func](*args, **kwargs)
+                if func in DECOMPOSITIONS:
+                    return DECOMPOSITIONS[func](*args, **kwargs)
+                done = func.decompose(*args, **kwargs)
+            if done is not NotImplemented:
+                return done
         name = func._schema.name.split("::")[1]
         if name == "_local_scalar_dense":
             raise UnsupportedOperator("choice made in Python on a tensor's value (aten._local_scalar_dense)")
@@ -109,6 +115,8 @@ class _Recorder(TorchDispatchMode):
         known = pytree.tree_map_only(Tensor, self.view, list(args))
         before = {_memory(t) for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
         out = func(*args, **kwargs)
+        if written and name in RESHAPED:
+            return out
         if written:
             self._write(written[0], lower(func, list(args), known, kwargs, written[0], self.make))
             return out
