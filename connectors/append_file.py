@@ -1,17 +1,16 @@
 """A file that grows by whole items, survives a full disk, and can be cut back to any length that was made durable.
 
-In: bytes. Out: a file. What has not reached the file waits in memory, within a bound; after a failed write it waits on,
-and the next attempt goes on where the last one stopped, so nothing is lost or doubled.
+In: bytes. Out: a file. What could not be written waits in memory, one item at most, and the next attempt goes on where
+the last one stopped, so nothing is lost or doubled.
 """
 
 import errno
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from connectors.errors import SinkError
-
-WAITING = 1 << 20  # bytes that may wait; more are written out before another item is taken
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -61,19 +60,20 @@ class AppendFile:
         self._length = length
 
     def make_room(self) -> None:
-        """Write out what waits if it is much.
+        """Write out what waits since an attempt failed, before another item is taken.
 
         Raises:
             SinkError: it cannot be written.
         """
-        if len(self._waiting) >= WAITING:
-            self._write_out()
+        self._write_out()
 
     def write(self, data: bytes) -> None:
-        """Take bytes; comes after `make_room` and never fails."""
+        """Take bytes and write them out at once, so that readers see them; what cannot be written now waits."""
         assert self._file >= 0, "truncate comes first"
         self._waiting += data
         self._length += len(data)
+        with suppress(SinkError):  # told by the next `make_room` or `flush`, which comes before anything is lost
+            self._write_out()
 
     def flush(self) -> int:
         """Make everything taken durable; returns the length of the file.
@@ -109,7 +109,9 @@ class AppendFile:
 
 def _translated(path: Path, problem: OSError) -> SinkError:
     if problem.errno in _FULL:
-        return SinkError(f"no space left for {path} ({problem.strerror}); make room, nothing is lost meanwhile")
+        return SinkError(
+            f"no space left for {path} ({problem.strerror}); make room, nothing is lost meanwhile", retryable=True
+        )
     return SinkError(f"{path} cannot be written: {problem.strerror}")
 
 
