@@ -6,7 +6,9 @@ meet only in the order of labels, which is the same for all, so the result is th
 Axes: K rows, F numeric inputs, P plain inputs, C class capacity, D feature columns, M members.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -65,11 +67,12 @@ class ClassPool:
         self._counts = preset != "single"
         before = (*maps.MEMBERS, *linear.MEMBERS) if self._counts else ()
         self.members = (*before, *(spec.name for spec in self.nets))
+        sample = any(spec.again and not spec.window for spec in self.nets)
         states = {
             "maps": maps.init(self.layout, 0),
             "linear": linear.init(self.layout),
             "mixer": mixer.init(len(self.members), classes, 0),
-            "replay": replay.init(self.layout.width, 0, sample=any(s.again and not s.window for s in self.nets)),
+            "replay": replay.init(self.layout.width, values=0, outputs=0, sample=sample),
         }
         for i, spec in enumerate(self.nets):
             states[spec.name] = net.init(spec, exact, classes, seed=self._seed(i))
@@ -106,45 +109,55 @@ class ClassPool:
 
     def run(self, chunk: Chunk, operations: Operations, *, rate: float) -> tuple[FloatArray, FloatArray]:
         """Run operations: returns served [K, C] and loss [K], NaN where nothing was."""
+        served, loss = np.full((len(chunk), self.layout.classes), np.nan), np.full(len(chunk), np.nan)
         if len(self.state["maps"]["stored"]) == 0 and self._waits(chunk, operations):
             self._remember()
-        served, loss = np.full((len(chunk), self.layout.classes), np.nan), np.full(len(chunk), np.nan)
-        rows, logp = self._rows(chunk, operations)
+        data = self._rows(chunk)
+        for piece in pieces(operations):
+            self._run(chunk, data, piece, served, loss, rate=rate)
+        return served, loss
+
+    def _run(
+        self,
+        chunk: Chunk,
+        data: maps.MapRows,
+        operations: Operations,
+        served: FloatArray,
+        loss: FloatArray,
+        *,
+        rate: float,
+    ) -> None:
+        rows, logp = self._map(data, operations)
         state, label, number = self.state, chunk.label, chunk.number
         first = len(self.members) - len(self.nets)
         if self._counts:
             self.parts.linear(state["linear"], self.layout, rows, label, logp, operations, first=len(maps.MEMBERS))
         learned = replay.order(operations, label >= 0)
         draws = replay.Draws(self.parts.choose, state["replay"], learned, number, seed=self._seed(1000))
-        nothing = np.zeros((len(chunk), 0))
+        nothing = np.zeros((len(chunk), 0))  # labels other than classes
         store = state["replay"]
         kept = {
-            True: (store["recent"], store["recent_label"], store["recent_y"]),
-            False: (store["sample"], store["sample_label"], store["sample_y"]),
+            True: (store["recent"], store["recent_label"], nothing),
+            False: (store["sample"], store["sample_label"], nothing),
         }
         for i, spec in enumerate(self.nets):
             chosen = draws.choose(spec.again, spec.window, seed=self._seed(i))
-            data = net.NetRows(rows, label, nothing, chosen, kept[spec.window > 0])
-            self.parts.net(spec, state[spec.name], data, operations, logp, loss, member=first + i, rate=rate)
-        draws.commit(rows, label, nothing)
+            mine = net.NetRows(rows, label, nothing, nothing, chosen, kept[spec.window > 0])
+            self.parts.net(spec, state[spec.name], mine, operations, logp, loss, member=first + i, rate=rate)
+        draws.commit(rows, label, np.zeros((0, len(chunk), 0)))
         self.parts.mixer(state["mixer"], logp, label, number, operations, served, loss)
-        return served, loss
 
     def forget(self) -> None:
         """Forget the networks' second moments, so that the next steps are as large as the first."""
         for spec in self.nets:
-            for name, array in self.state[spec.name].items():
-                if name.startswith("v"):
-                    array.fill(0)
-                elif name.startswith("left"):
-                    array.fill(1)
+            net.forget(self.state[spec.name])
 
     def predict(self, chunk: Chunk) -> FloatArray:
         """Serve rows without changing anything: [K, C]."""
         events = len(chunk)
         operations = Operations(np.full(1, PREDICT, dtype=np.int8), np.zeros(1, dtype=np.int64), np.full(1, events))
         served, loss = np.full((events, self.layout.classes), np.nan), np.full(events, np.nan)
-        rows, logp = self._rows(chunk, operations)
+        rows, logp = self._map(self._rows(chunk), operations)
         first = len(self.members) - len(self.nets)
         state, label = self.state, chunk.label
         if self._counts:
@@ -152,7 +165,7 @@ class ClassPool:
         nothing = np.zeros((events, 0))
         no_rows = (rows[:0], label[:0], nothing[:0])
         for i, spec in enumerate(self.nets):
-            data = net.NetRows(rows, label, nothing, np.zeros((events, 0), dtype=np.int32), no_rows)
+            data = net.NetRows(rows, label, nothing, nothing, np.zeros((events, 0), dtype=np.int32), no_rows)
             self.parts.net(spec, state[spec.name], data, operations, logp, loss, member=first + i, rate=0.0)
         self.parts.mixer(state["mixer"], logp, label, chunk.number, operations, served, loss)
         return served
@@ -166,34 +179,33 @@ class ClassPool:
             "arrays": {part: {name: a.copy() for name, a in arrays.items()} for part, arrays in self.state.items()},
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what `state_dict` of a pool with the same preset returned.
 
         Raises:
             ValueError: the state belongs to another pool.
         """
         arrays = state["arrays"]
-        if arrays.keys() != self.state.keys():
-            raise ValueError(
-                f"the state has the parts {', '.join(sorted(arrays))}, this pool has {', '.join(sorted(self.state))};"
-                " use the preset that wrote it, or start afresh in another folder"
-            )
+        check_parts(arrays, self.state)
         numeric, plain, classes, targets = state["layout"]
         self.layout = Layout(numeric, plain, classes, bool(targets))
         self.state = {part: {name: np.array(a) for name, a in held.items()} for part, held in arrays.items()}
 
-    def _rows(self, chunk: Chunk, operations: Operations) -> tuple[npt.NDArray[np.float32], FloatArray]:
-        """Run the maps: feature rows [K, D] and log-probabilities [K, M, C] with their members filled."""
+    def _rows(self, chunk: Chunk) -> maps.MapRows:
+        """Make room for what the maps say of each row."""
         layout, events = self.layout, len(chunk)
         rows = np.zeros((events, layout.width), dtype=np.float32)
         rank = np.full((events, layout.numeric), np.nan, dtype=np.float32)
         logp = np.full((events, max(len(self.members), len(maps.MEMBERS)), layout.classes), mixer.FLOOR)
-        x, plain = _widened(chunk.x, layout.numeric), _widened(chunk.plain, layout.plain)
-        data = maps.MapRows(x, plain, chunk.label, chunk.number, rows, rank, logp)
-        self.parts.maps(self.state["maps"], layout, data, operations)
-        if not self._counts:
-            logp = np.full((events, len(self.members), layout.classes), mixer.FLOOR)
-        return rows, logp
+        x, plain = widened(chunk.x, layout.numeric), widened(chunk.plain, layout.plain)
+        return maps.MapRows(x, plain, chunk.label, chunk.number, rows, rank, logp)
+
+    def _map(self, data: maps.MapRows, operations: Operations) -> tuple[npt.NDArray[np.float32], FloatArray]:
+        """Run the maps: feature rows [K, D] and log-probabilities [K, M, C] with their members filled."""
+        self.parts.maps(self.state["maps"], self.layout, data, operations)
+        if self._counts:
+            return data.row, data.logp
+        return data.row, np.full((len(data.row), len(self.members), self.layout.classes), mixer.FLOOR)
 
     def _remember(self) -> None:
         """Make room for events that wait for labels."""
@@ -217,9 +229,33 @@ class ClassPool:
 
 
 PREDICT = 3  # as in common.c: serve, and change nothing
+PIECE = 1024
 
 
-def _widened(x: FloatArray, columns: int) -> FloatArray:
+def pieces(operations: Operations) -> list[Operations]:
+    """Cut operations so that no event is forgotten in a piece in which it was served: that would change its row."""
+    if len(operations) <= PIECE and len(operations) == (operations.stop - operations.start).sum():
+        return [operations]
+    number = np.cumsum(operations.stop - operations.start) // PIECE
+    cuts = [0, *(np.flatnonzero(np.diff(number)) + 1).tolist(), len(operations)]
+    at = [slice(a, b) for a, b in pairwise(cuts)]
+    return [Operations(operations.kind[s], operations.start[s], operations.stop[s]) for s in at]
+
+
+def check_parts(found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Refuse a state with other parts.
+
+    Raises:
+        ValueError: the parts differ; the message names them.
+    """
+    if found.keys() != expected.keys():
+        raise ValueError(
+            f"the state has the parts {', '.join(sorted(found))}, this pool has {', '.join(sorted(expected))};"
+            " use the preset that wrote it, or start afresh in another folder"
+        )
+
+
+def widened(x: FloatArray, columns: int) -> FloatArray:
     """Give x [K, F'] so many columns; new ones are missing."""
     if x.shape[1] == columns:
         return np.ascontiguousarray(x)

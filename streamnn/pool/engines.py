@@ -6,15 +6,18 @@ from dataclasses import dataclass
 from typing import Literal
 
 from streamnn.native.build import CompilerError
-from streamnn.pool import linear, maps, mixer, native, net, replay
+from streamnn.pool import blend, linear, maps, mixer, native, net, replay, squares, values
+from streamnn.pool.reference import blend as slow_blend
 from streamnn.pool.reference import linear as slow_linear
 from streamnn.pool.reference import maps as slow_maps
 from streamnn.pool.reference import mixer as slow_mixer
 from streamnn.pool.reference import net as slow_net
 from streamnn.pool.reference import replay as slow_replay
+from streamnn.pool.reference import squares as slow_squares
+from streamnn.pool.reference import values as slow_values
 
 EngineName = Literal["auto", "native", "eager"]
-PARTS = ("maps", "linear", "net", "replay", "mixer")
+PARTS = ("maps", "linear", "net", "replay", "mixer", "values", "squares", "blend")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +30,25 @@ class Parts:
     net: Callable[..., None]
     mixer: Callable[..., None]
     choose: Callable[..., None]
+    values: Callable[..., None]
+    squares: Callable[..., None]
+    blend: Callable[..., None]
 
 
-NATIVE = Parts("native", maps.run, linear.run, net.run, mixer.run, replay.choose)
-EAGER = Parts("eager", slow_maps.run, slow_linear.run, slow_net.run, slow_mixer.run, slow_replay.choose)
+NATIVE = Parts(
+    "native", maps.run, linear.run, net.run, mixer.run, replay.choose, values.run, squares.run, blend.run
+)
+EAGER = Parts(
+    "eager",
+    slow_maps.run,
+    slow_linear.run,
+    slow_net.run,
+    slow_mixer.run,
+    slow_replay.choose,
+    slow_values.run,
+    slow_squares.run,
+    slow_blend.run,
+)
 
 
 def select(engine: EngineName) -> Parts:

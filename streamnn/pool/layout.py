@@ -9,7 +9,7 @@ Axes: F numeric inputs, P plain inputs (0/1 of a category), C class capacity, D 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -100,6 +100,76 @@ class Layout:
         if self.classes == 2:
             return np.array([0 if larger.classes == 2 else 1])
         return np.arange(self.classes)
+
+
+@dataclass(frozen=True, slots=True)
+class ValueLayout:
+    """The sizes of a pool for one value.
+
+    A row is [plain P][Z F][E.05 F][E.2 F][sin F][cos F][sin 2 F][cos 2 F][lags 7 + 4 K][encodings 2 F + 2 K].
+
+    Attributes:
+        numeric: F.
+        plain: P.
+        fields: K, fields whose categories the plain inputs are.
+    """
+
+    numeric: int
+    plain: int
+    fields: int
+
+    classes: ClassVar[int] = 0
+    targets: ClassVar[bool] = False
+
+    @property
+    def keys(self) -> int:
+        """Entries of a neighbour key: the plain inputs and Z, or Q."""
+        return self.plain + self.numeric
+
+    @property
+    def first_lag(self) -> int:
+        """The column at which the lags begin."""
+        return self.plain + PER_INPUT * self.numeric
+
+    @property
+    def lags(self) -> int:
+        """L: columns of lags."""
+        return 7 + 4 * self.fields
+
+    @property
+    def lean(self) -> int:
+        """Columns in front of the encodings."""
+        return self.first_lag + self.lags
+
+    @property
+    def width(self) -> int:
+        """D: columns of a feature row."""
+        return self.lean + 2 * self.numeric + 2 * self.fields
+
+    def grown(self, *, numeric: int, plain: int, fields: int) -> "ValueLayout":
+        """Return a layout with room for so much, and at least for what this one has."""
+        return ValueLayout(
+            self.numeric if numeric <= self.numeric else room_for(numeric),
+            self.plain if plain <= self.plain else room_for(plain),
+            max(self.fields, fields),
+        )
+
+    def places(self, larger: "ValueLayout") -> IntArray:
+        """Tell where each column of a row lies in a row of a larger layout: [D]."""
+        parts = [np.arange(self.plain)]
+        parts += [larger.plain + b * larger.numeric + np.arange(self.numeric) for b in range(PER_INPUT)]
+        parts.append(larger.first_lag + np.arange(self.lags))
+        parts.append(larger.lean + np.arange(2 * self.numeric))
+        parts.append(larger.lean + 2 * larger.numeric + np.arange(2 * self.fields))
+        return np.concatenate(parts).astype(np.int64)
+
+    def fresh(self, larger: "ValueLayout") -> IntArray:  # noqa: ARG002
+        """List the columns of classes that are new: a value has none."""
+        return np.zeros(0, dtype=np.int64)
+
+
+RowLayout = Layout | ValueLayout
+Sized = TypeVar("Sized", Layout, ValueLayout)  # two layouts of one kind
 
 
 def room_for(inputs: int) -> int:

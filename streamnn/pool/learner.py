@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 import numpy as np
-import numpy.typing as npt
 
 from streamnn.features.index import Column, FeatureIndex
 from streamnn.heads import Head, TargetSpec
 from streamnn.learner import EncodedChunk, pad_labels
 from streamnn.operations import BoolArray, FloatArray, IntArray, Kind, Operations, Results, Rows
-from streamnn.pool.classifier import Chunk, ClassPool
 from streamnn.pool.engines import EngineName, select
+from streamnn.pool.inputs import InputPlan, Inputs
 from streamnn.pool.presets import PRESETS, Preset
+from streamnn.pool.tasks import Task, make_task
 from streamnn.targets import TargetIndex
 
 LARGEST = 1e150  # a larger input has no finite square, and would make statistics infinite for ever
@@ -30,7 +30,7 @@ class PoolSpec:
     """Everything that a pool learner is made from.
 
     Attributes:
-        targets: what is predicted: one binary or multi-class target.
+        targets: what is predicted; each target has a pool of its own.
         preset: single (one network), lite, fast or best; more members cost more time and predict better.
         feature_capacity: inputs there is room for at the start (a power of two); doubles when needed.
         class_capacity: likewise for the classes of a multi-class target.
@@ -40,7 +40,7 @@ class PoolSpec:
         engine: native (C), eager (NumPy) or auto: native where there is a compiler, else eager with a warning.
 
     Raises:
-        ValueError: a setting is outside its range, or the pool does not predict such targets.
+        ValueError: a setting is outside its range.
     """
 
     targets: tuple[TargetSpec, ...]
@@ -57,12 +57,8 @@ class PoolSpec:
             raise ValueError(f"preset is {self.preset!r}; use one of {', '.join(PRESETS)}")
         if self.engine not in get_args(EngineName):
             raise ValueError(f"engine is {self.engine!r}; use one of {', '.join(get_args(EngineName))}")
-        if len(self.targets) != 1 or self.targets[0].kind == "regression":
-            told = ", ".join(f"{t.name} ({t.kind})" for t in self.targets)
-            raise ValueError(
-                f"targets are {told or 'none'}, but the pool predicts one binary or multi-class target;"
-                " use a single network for others"
-            )
+        if not self.targets:
+            raise ValueError("targets are empty, but a pool predicts at least one")
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}, but must be at least 0")
 
@@ -86,19 +82,13 @@ class PoolLearner:
         self.growths = {"features": 0, "classes": 0}
         self.head = Head(spec.targets, self.targets.capacities)
         self._parts = select(spec.engine)
-        self._pool: ClassPool | None = None
+        self.tasks: dict[str, Task] = {}
+        self._plan: InputPlan | None = None
 
     @property
     def built(self) -> bool:
         """Whether the first event has been encoded."""
-        return self._pool is not None
-
-    @property
-    def pool(self) -> ClassPool:
-        """Members and mixer."""
-        if self._pool is None:
-            raise RuntimeError("the pool is made at the first event: encode one before")
-        return self._pool
+        return bool(self.tasks)
 
     @property
     def engine(self) -> str:
@@ -113,12 +103,12 @@ class PoolLearner:
     @property
     def parameters(self) -> int:
         """How many weights there are."""
-        return 0 if self._pool is None else self._pool.parameters
+        return sum(task.parameters for task in self.tasks.values())
 
     @property
-    def weights(self) -> dict[str, tuple[float, float]]:
-        """Each member's weight in the hedge (they sum to 1) and in the stack (free in sign): who carries it."""
-        return {} if self._pool is None else self._pool.weights
+    def weights(self) -> dict[str, dict[str, tuple[float, float]]]:
+        """For each target, each member's weight in the hedge (they sum to 1) and in the stack: who carries it."""
+        return {name: task.weights for name, task in self.tasks.items()}
 
     def encode(
         self,
@@ -176,17 +166,16 @@ class PoolLearner:
             clear: the networks forget their second moments before the first learning step.
         """
         if clear and (operations.kind != Kind.PREDICT_OBSERVE).any():
-            self.pool.forget()
-        refused = self._refuse(rows.x)
+            for task in self.tasks.values():
+                task.forget()
+        refused = self._refuse(rows)
         if not refused:
-            served, loss = self.pool.run(self._chunk(rows), operations, rate=rate)
-            return Results(self._served(served), loss)
+            return Results(*self._run(rows, operations, rate))
         kept = np.array([row not in refused for row in range(len(rows))], dtype=bool)
-        part = self._chunk(Rows(rows.x[kept], rows.y[kept], rows.number[kept]))
-        served, loss = self.pool.run(part, _without(operations, kept), rate=rate)
-        all_served, all_loss = np.full((len(rows), served.shape[1]), np.nan), np.full(len(rows), np.nan)
-        all_served[kept], all_loss[kept] = served, loss
-        return Results(self._served(all_served), all_loss, refused)
+        part = Rows(rows.x[kept], rows.y[kept], rows.number[kept])
+        served, loss = np.full((len(rows), self.head.width), np.nan), np.full(len(rows), np.nan)
+        served[kept], loss[kept] = self._run(part, _without(operations, kept), rate)
+        return Results(served, loss, refused)
 
     def predict(self, columns: Mapping[str, Column], events: int) -> FloatArray:
         """Serve events without changing anything at all: [K, W] float64, see `Head.serve`.
@@ -196,9 +185,12 @@ class PoolLearner:
         if not self.built:
             return np.full((events, len(self.spec.targets)), np.nan)
         x = self.features.encode(columns, events, known_only=True).x
-        nothing = np.full((events, self.head.width), np.nan)
-        rows = Rows(np.where(np.abs(x) > LARGEST, np.nan, x), nothing, np.zeros(events, dtype=np.int64))
-        return self._served(self.pool.predict(self._chunk(rows)))
+        inputs = self._inputs(np.where(np.abs(x) > LARGEST, np.nan, x))
+        served = np.full((events, self.head.width), np.nan)
+        for name, task in self.tasks.items():
+            block = self.head.block(name)
+            served[:, block.columns] = task.predict(inputs, block.width)
+        return served
 
     def pad(self, rows: Rows, *, head: Head) -> Rows:
         """Bring rows that were encoded at a smaller capacity, under the given head, to the present one."""
@@ -225,7 +217,7 @@ class PoolLearner:
             "targets": self.targets.state_dict(),
             "growths": dict(self.growths),
             "preset": self.spec.preset,
-            "pool": None if self._pool is None else self._pool.state_dict(),
+            "pools": {name: task.state_dict() for name, task in self.tasks.items()},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -243,11 +235,11 @@ class PoolLearner:
         self.targets.load_state_dict(state["targets"])
         self.head = Head(self.spec.targets, self.targets.capacities)
         self.growths = dict(state["growths"])
-        self._pool = None
-        if state["pool"] is not None:
-            numeric, plain, classes = state["pool"]["first"]
-            self._pool = self._make(numeric, plain, classes)
-            self._pool.load_state_dict(state["pool"])
+        self.tasks, self._plan = {}, None
+        if state["pools"]:
+            self._make()
+            for name, task in self.tasks.items():
+                task.load_state_dict(state["pools"][name])
 
     def _build(self, first: Mapping[str, Column]) -> None:
         """Make the pool for the inputs that the first event has."""
@@ -255,49 +247,53 @@ class PoolLearner:
         if encoded.needed:
             self.features.grow(encoded.needed)
             self.features.encode(first, 1)
-        plain = int(self.features.plain.sum())
-        self._pool = self._make(self.features.active - plain, plain, self._classes)
+        self._make()
 
-    def _make(self, numeric: int, plain: int, classes: int) -> ClassPool:
-        sizes = {"numeric": numeric, "plain": plain, "classes": classes}
-        return ClassPool(self.spec.preset, seed=self.spec.seed, parts=self._parts, **sizes)
-
-    @property
-    def _classes(self) -> int:
-        return self.targets.capacities.get(self.spec.targets[0].name, 2)
-
-    def _chunk(self, rows: Rows) -> Chunk:
-        """Split rows into numeric and plain inputs and make room for them."""
-        active = self.features.active
-        plain = self.features.plain[:active]
-        if plain.any():
-            numeric = rows.x[:, np.flatnonzero(~plain)], rows.x[:, np.flatnonzero(plain)]
-        else:
-            numeric = rows.x[:, :active], np.zeros((len(rows), 0))
-        self.pool.grow(numeric=numeric[0].shape[1], plain=numeric[1].shape[1], classes=self._classes)
-        return Chunk(*numeric, self._labels(rows.y), np.ascontiguousarray(rows.number))
-
-    def _labels(self, y: FloatArray) -> npt.NDArray[np.int32]:
-        """Class numbers [K], -1 = unknown; a soft label counts as its likeliest class."""
-        unknown = np.isnan(y[:, 0])
-        known = np.where(unknown[:, None], 0.0, y)
-        label = (known[:, 0] > 0.5) if self.spec.targets[0].kind == "binary" else np.argmax(known, axis=1)
-        return np.where(unknown, -1, label).astype(np.int32)
-
-    def _served(self, served: FloatArray) -> FloatArray:
-        return served[:, 1:].copy() if self.spec.targets[0].kind == "binary" else served
-
-    def _refuse(self, x: FloatArray) -> dict[int, str]:
-        bad = np.abs(x) > LARGEST
-        if not bad.any():
-            return {}
-        names, found = self.features.names, {}
-        for row in np.flatnonzero(bad.any(axis=1)):
-            at = int(np.argmax(bad[row]))
-            found[int(row)] = (
-                f"input {names[at]!r} is {x[row, at]:g}, but has to lie within +-{LARGEST:g}, or its statistics would"
-                " become infinite"
+    def _make(self) -> None:
+        first = self._inputs(np.full((1, self.features.capacity), np.nan))
+        for i, target in enumerate(self.spec.targets):
+            self.tasks[target.name] = make_task(
+                target,
+                first,
+                self.head.block(target.name).width,
+                preset=self.spec.preset,
+                seed=self.spec.seed + 7919 * i,
+                parts=self._parts,
             )
+
+    def _inputs(self, x: FloatArray) -> Inputs:
+        if self._plan is None or self._plan.active != self.features.active:
+            self._plan = InputPlan(self.features)
+        return self._plan.read(x)
+
+    def _run(self, rows: Rows, operations: Operations, rate: float) -> tuple[FloatArray, FloatArray]:
+        inputs, number = self._inputs(rows.x), np.ascontiguousarray(rows.number)
+        served, losses = np.full((len(rows), self.head.width), np.nan), []
+        for name, task in self.tasks.items():
+            block = self.head.block(name)
+            task.grow(inputs, block.width)
+            served[:, block.columns], loss = task.run(inputs, rows.y[:, block.columns], number, operations, rate=rate)
+            losses.append(loss)
+        if len(losses) == 1:
+            return served, losses[0]
+        each = np.stack(losses)
+        known = ~np.isnan(each)
+        with np.errstate(invalid="ignore"):
+            return served, np.where(known, each, 0.0).sum(axis=0) / known.sum(axis=0)
+
+    def _refuse(self, rows: Rows) -> dict[int, str]:
+        """Find rows with a value that would make statistics infinite: {row: reason}."""
+        values = [t.name for t in self.spec.targets if t.kind == "regression"]
+        y = rows.y[:, [self.head.block(name).first for name in values]]
+        found: dict[int, str] = {}
+        for numbers, names in ((rows.x, self.features.names), (y, values)):
+            bad = np.abs(numbers) > LARGEST
+            for row in np.flatnonzero(bad.any(axis=1)):
+                at = int(np.argmax(bad[row]))
+                found[int(row)] = (
+                    f"{names[at]!r} is {numbers[row, at]:g}, but has to lie within +-{LARGEST:g}, or statistics would"
+                    " become infinite"
+                )
         return found
 
 

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamnn.operations import Operations
-from streamnn.pool.layout import Array, Arrays, Layout, moved
+from streamnn.pool.layout import Array, Arrays, RowLayout, Sized, moved
 from streamnn.pool.native import call
 
 WINDOW, STRIDE, RING, BINS = 1000, 1024, 1104, 16  # as in maps.c
@@ -53,7 +53,7 @@ class MapRows:
     logp: npt.NDArray[np.float64]
 
 
-def init(layout: Layout, pending: int) -> Arrays:
+def init(layout: RowLayout, pending: int) -> Arrays:
     """Return the state of maps that have seen nothing; its order is that of `State` in maps.c."""
     f, g, c, d = layout.numeric, layout.keys, layout.classes, layout.width
     return {
@@ -83,7 +83,7 @@ def init(layout: Layout, pending: int) -> Arrays:
     }
 
 
-def grow(state: Arrays, old: Layout, new: Layout) -> Arrays:
+def grow(state: Arrays, old: Sized, new: Sized) -> Arrays:
     """Return the state with room for more; what is there keeps its meaning."""
     fresh = init(new, len(state["stored"]))
     fresh["stored_rank"].fill(np.nan)
@@ -102,7 +102,7 @@ def grow(state: Arrays, old: Layout, new: Layout) -> Arrays:
     return {name: moved(array, fresh[name], axes.get(name, {})) for name, array in state.items()}
 
 
-def run(state: Arrays, layout: Layout, rows: MapRows, operations: Operations) -> None:
+def run(state: Arrays, layout: RowLayout, rows: MapRows, operations: Operations) -> None:
     """Run operations in C: fill `row`, `rank` and the first members of `logp`, and move the state on in place."""
     sizes = [
         layout.numeric, layout.plain, layout.classes, layout.width, len(state["stored"]), int(layout.targets),

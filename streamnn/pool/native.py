@@ -12,16 +12,17 @@ from streamnn.operations import Operations
 from streamnn.pool.layout import Array
 
 FOLDER = Path(__file__).parent
+SHARED = dict.fromkeys(("maps", "values"), ("common.c", "windows.c"))
 
 
 @cache
 def library(name: str) -> ctypes.CDLL:
-    """Build or load the part NAME.c, with what all parts share in front of it.
+    """Build or load the part NAME.c, with what it shares with others in front of it.
 
     Raises:
         CompilerError: there is no C compiler, or it failed.
     """
-    sources = [(FOLDER / file).read_text(encoding="ascii") for file in ("common.c", f"{name}.c")]
+    sources = [(FOLDER / file).read_text(encoding="ascii") for file in (*SHARED.get(name, ("common.c",)), f"{name}.c")]
     loaded, _ = load("\n".join(sources))
     return loaded
 

@@ -101,7 +101,8 @@ static void adam(int64_t n, float *w, float *v, const float *g, float keep, cons
 }
 
 /* Gradient of one row's loss with respect to the outputs, and the loss. */
-static double slope(const Net *n, const Plan *p, const double *out, int32_t label, const double *y, float *g) {
+static double slope(const Net *n, const Plan *p, const double *out, int32_t label, const double *y, const double *units,
+                    float *g) {
   if (p->loss == CLASSES) {
     double l[p->C];
     log_softmax(p->C, n->active, out, l);
@@ -119,7 +120,9 @@ static double slope(const Net *n, const Plan *p, const double *out, int32_t labe
       g[c] = (float)((q - y[c]) / known);
       loss += (out[c] > 0 ? out[c] : 0.0) - out[c] * y[c] + log_of(1.0 + e);
     } else {
-      double e = out[c] - y[c], size = fabs(e), sign = (e > 0) - (e < 0);
+      double target = (y[c] - units[0]) / units[1];
+      target = target < -10.0 ? -10.0 : target > 10.0 ? 10.0 : target;
+      double e = out[c] - target, size = fabs(e), sign = (e > 0) - (e < 0);
       int inner = p->loss == HUBER && size < 1.0;
       g[c] = (float)((inner ? e : sign) / known);
       loss += inner ? 0.5 * e * e : p->loss == HUBER ? size - 0.5 : size;
@@ -223,25 +226,26 @@ static void count_label(Net *n, const Plan *p, const double *out, int32_t label)
   n->count[0]++;
 }
 
-static int has_label(const Plan *p, int32_t label, const double *y) {
+static int has_label(const Plan *p, int32_t label, const double *y, const double *units) {
   if (p->loss == CLASSES) return label >= 0;
+  if (p->loss != LABELS && !(units[1] > 0)) return 0; /* no scale yet */
   for (int64_t c = 0; c < p->C; c++)
     if (!isnan(y[c])) return 1;
   return 0;
 }
 
 /* sizes: D C width again stride loss; reals: rate beta2; arrays: Net in its order, then rows [K, width], label [K],
-   y [K, C] (other losses), draws [K, again], kept rows [S, width], kept label [S], kept y [S, C],
+   y [K, C] (other losses), units [K, 2] (offset and scale of values when the row is learned), draws [K, again], kept rows [S, width], kept label [S], kept y [S, C],
    out [K, M, C] (log-probabilities, or raw outputs for other losses), loss [K]. */
 void run(int64_t ops, const int8_t *kind, const int64_t *start, const int64_t *stop, const int64_t *sizes, void **a,
          const double *reals) {
   unsigned mode = enter();
   Plan p = {sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5], (float)reals[0], reals[1]};
   Net n = {a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11], a[12], a[13], a[14], a[15]};
-  const float *rows = a[16], *kept = a[20];
-  const int32_t *label = a[17], *draws = a[19], *kept_label = a[21];
-  const double *y = a[18], *kept_y = a[22];
-  double *out = a[23], *loss = a[24];
+  const float *rows = a[16], *kept = a[21];
+  const int32_t *label = a[17], *draws = a[20], *kept_label = a[22];
+  const double *y = a[18], *units = a[19], *kept_y = a[23];
+  double *out = a[24], *loss = a[25];
   int64_t C = p.C;
   for (int64_t o = 0; o < ops; o++) {
     int64_t B = stop[o] - start[o], many = 0;
@@ -259,7 +263,7 @@ void run(int64_t ops, const int8_t *kind, const int64_t *start, const int64_t *s
     if (kind[o] == PREDICT_OBSERVE || kind[o] == PREDICT) continue;
     for (int64_t b = 0; b < B; b++) {
       int64_t r = start[o] + b;
-      if (!has_label(&p, label[r], y + r * C)) continue;
+      if (!has_label(&p, label[r], y + r * C, units + 2 * r)) continue;
       if (p.loss == CLASSES) {
         int8_t was = n.active[label[r]];
         count_label(&n, &p, raw + b * C, label[r]);
@@ -269,8 +273,8 @@ void run(int64_t ops, const int8_t *kind, const int64_t *start, const int64_t *s
     }
     for (int64_t b = 0; b < B; b++) {
       int64_t r = start[o] + b;
-      if (!has_label(&p, label[r], y + r * C)) continue;
-      loss[r] = slope(&n, &p, raw + b * C, label[r], y + r * C, g + many * C);
+      if (!has_label(&p, label[r], y + r * C, units + 2 * r)) continue;
+      loss[r] = slope(&n, &p, raw + b * C, label[r], y + r * C, units + 2 * r, g + many * C);
       used[many] = rows + r * p.width;
       if (many < b) pass[many] = pass[b];
       many++;
@@ -285,7 +289,8 @@ void run(int64_t ops, const int8_t *kind, const int64_t *start, const int64_t *s
         used[drawn] = at >= 0 ? rows + at * p.width : kept + (-1 - (int64_t)at) * p.width;
         forward(&n, &p, used[drawn], pass + drawn, raw);
         int32_t mine = at >= 0 ? label[at] : kept_label[-1 - (int64_t)at];
-        slope(&n, &p, raw, mine, at >= 0 ? y + at * C : kept_y + (-1 - (int64_t)at) * C, g + drawn * C);
+        slope(&n, &p, raw, mine, at >= 0 ? y + at * C : kept_y + (-1 - (int64_t)at) * C, units + 2 * start[o],
+              g + drawn * C);
         drawn++;
       }
       if (drawn) update(&n, &p, drawn, used, pass, g);

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamnn.operations import Operations
-from streamnn.pool.layout import Arrays, Layout, moved
+from streamnn.pool.layout import Arrays, RowLayout, Sized, moved
 from streamnn.pool.native import call
 
 UNITS = 64
@@ -36,6 +36,8 @@ class NetSpec:
         again: events of the past learned after each event, each a step of its own.
         window: they are drawn from the last so many events; 0 from all the past.
         lean: leave votes and target encodings out of the input.
+        objective: what it learns: classes, labels (several 0/1), or a value by Huber or absolute loss.
+        residual: a value's residual instead of the value.
     """
 
     name: str
@@ -44,13 +46,15 @@ class NetSpec:
     again: int = 0
     window: int = 1000
     lean: bool = False
+    objective: Loss = "classes"
+    residual: bool = False
 
-    def inputs(self, layout: Layout) -> int:
+    def inputs(self, layout: RowLayout) -> int:
         """D: how many columns of a row it reads."""
         return layout.lean if self.lean else layout.width
 
 
-def init(spec: NetSpec, layout: Layout, outputs: int, *, seed: int, objective: Loss = "classes") -> Arrays:
+def init(spec: NetSpec, layout: RowLayout, outputs: int, *, seed: int, objective: Loss = "classes") -> Arrays:
     """Return the state of a network that has seen nothing; start weights depend on sizes and seed alone."""
     used = spec.inputs(layout)
     random = np.random.Generator(np.random.PCG64(seed))
@@ -63,7 +67,7 @@ def init(spec: NetSpec, layout: Layout, outputs: int, *, seed: int, objective: L
     return state
 
 
-def grow(spec: NetSpec, state: Arrays, old: Layout, new: Layout, outputs: int, *, seed: int) -> Arrays:
+def grow(spec: NetSpec, state: Arrays, old: Sized, new: Sized, outputs: int, *, seed: int) -> Arrays:
     """Return the state with room for more inputs and outputs.
 
     Weights of new numeric inputs start at 0, so that outputs stay as they are. Columns of a new class are 0 until its
@@ -83,6 +87,15 @@ def grow(spec: NetSpec, state: Arrays, old: Layout, new: Layout, outputs: int, *
     return {name: moved(array, fresh[name], axes.get(name, {})) for name, array in state.items()}
 
 
+def forget(state: Arrays) -> None:
+    """Forget second moments, so that the next steps are as large as the first."""
+    for name, array in state.items():
+        if name.startswith("v"):
+            array.fill(0)
+        elif name.startswith("left"):
+            array.fill(1)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class NetRows:
     """What networks read, a row an event; see `streamnn.pool.replay` for the last ones.
@@ -91,6 +104,7 @@ class NetRows:
         rows: [K, D] float32 feature rows.
         label: [K] int32 classes, -1 = unknown.
         y: [K, C] float64 labels of other losses, NaN = unknown ([K, 0] for classes).
+        units: [K, 2] float64 offset and scale of values at the time at which the row is learned ([0, 2] for others).
         draws: [K, again] int32.
         kept: rows, labels and y of the store that is drawn from.
     """
@@ -98,6 +112,7 @@ class NetRows:
     rows: npt.NDArray[np.float32]
     label: npt.NDArray[np.int32]
     y: npt.NDArray[np.float64]
+    units: npt.NDArray[np.float64]
     draws: npt.NDArray[np.int32]
     kept: tuple[npt.NDArray[np.float32], npt.NDArray[np.int32], npt.NDArray[np.float64]]
 
@@ -120,7 +135,7 @@ def run(
     sizes = [inputs, outputs, data.rows.shape[1], spec.again, stride, LOSSES.index(objective)]
     tensors = [array for name, array in state.items() if name != "bound"]
     mine = out.reshape(-1)[member * outputs :]
-    arrays = [*tensors, data.rows, data.label, data.y, data.draws, *data.kept, mine, loss]
+    arrays = [*tensors, data.rows, data.label, data.y, data.units, data.draws, *data.kept, mine, loss]
     call("net", operations, sizes, arrays, [rate * spec.rate, spec.beta2])
 
 

@@ -3,6 +3,7 @@
 They were chosen on six streams and checked on thirteen others; nothing here depends on a stream.
 """
 
+from dataclasses import replace
 from typing import Literal, get_args
 
 from streamnn.pool.net import NetSpec
@@ -25,4 +26,34 @@ NETWORKS: dict[Preset, tuple[NetSpec, ...]] = {
         NetSpec(name="net_replay_all", rate=THIRD, again=8, window=0),
         NetSpec(name="net_replay_lean", rate=THIRD, again=8, lean=True),
     ),
+}
+
+_STEADY = NetSpec(name="value", rate=THIRD, objective="huber")
+_QUICK = NetSpec(name="value_quick", beta2=0.99, objective="huber")
+_REPLAY = NetSpec(name="value_replay", rate=THIRD, again=3, objective="huber")
+
+
+def _both(specs: tuple[NetSpec, ...]) -> tuple[NetSpec, ...]:
+    """Networks for the value, then the same for its residual."""
+    residual = tuple(replace(s, name=s.name.replace("value", "residual"), residual=True) for s in specs)
+    return (*specs, *residual)
+
+
+_ALL = (
+    _STEADY,
+    _QUICK,
+    _REPLAY,
+    replace(_REPLAY, name="value_replay_short", window=200),
+    replace(_REPLAY, name="value_replay_all", again=8, window=0),
+    replace(_REPLAY, name="value_replay_lean", again=8, lean=True),
+)
+_ABSOLUTE = tuple(
+    replace(s, name=s.name.replace("value", "residual_absolute"), residual=True, objective="absolute")
+    for s in (_STEADY, _REPLAY)
+)
+VALUE_NETWORKS: dict[Preset, tuple[NetSpec, ...]] = {
+    "single": (replace(_QUICK, name="residual", residual=True),),
+    "lite": _both((_STEADY,)),
+    "fast": _both((_STEADY, _REPLAY)),
+    "best": (*_both(_ALL), *_ABSOLUTE),
 }

@@ -4,7 +4,7 @@
 R).
 A draw depends on the member's seed and on the number of the event that is learned, on nothing else.
 
-Axes: K rows of a chunk, D feature columns, W label width.
+Axes: K rows of a chunk, D feature columns, V kinds of label, W label width.
 """
 
 import ctypes
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamnn.operations import Kind, Operations
-from streamnn.pool.layout import Array, Arrays, Layout, moved
+from streamnn.pool.layout import Array, Arrays, Sized, moved
 from streamnn.pool.native import library
 
 RECENT = 1000
@@ -22,12 +22,13 @@ SAMPLE = 10_000
 NONE = np.iinfo(np.int32).min
 
 
-def init(width: int, outputs: int, *, sample: bool) -> Arrays:
+def init(width: int, *, values: int, outputs: int, sample: bool) -> Arrays:
     """Return empty stores; the sample has no room where no member draws from it.
 
     Args:
         width: D.
-        outputs: W, label values kept beside the class (0 for classes).
+        values: V, kinds of labels kept beside the class, each in an array of its own.
+        outputs: W, how many values one kind has.
         sample: whether a member draws from all the past.
     """
     room = SAMPLE if sample else 0
@@ -35,16 +36,17 @@ def init(width: int, outputs: int, *, sample: bool) -> Arrays:
         "learned": np.zeros(1, dtype=np.int64),
         "recent": np.zeros((RECENT, width), dtype=np.float32),
         "recent_label": np.zeros(RECENT, dtype=np.int32),
-        "recent_y": np.zeros((RECENT, outputs)),
+        "recent_y": np.zeros((values, RECENT, outputs)),
         "sample": np.zeros((room, width), dtype=np.float32),
         "sample_label": np.zeros(room, dtype=np.int32),
-        "sample_y": np.zeros((room, outputs)),
+        "sample_y": np.zeros((values, room, outputs)),
     }
 
 
-def grow(state: Arrays, old: Layout, new: Layout) -> Arrays:
+def grow(state: Arrays, old: Sized, new: Sized) -> Arrays:
     """Return stores of wider rows."""
-    fresh = init(new.width, state["recent_y"].shape[1], sample=bool(len(state["sample"])))
+    values, _, outputs = state["recent_y"].shape
+    fresh = init(new.width, values=values, outputs=outputs, sample=bool(len(state["sample"])))
     places = {1: old.places(new)}
     return {name: moved(a, fresh[name], places if name in ("recent", "sample") else {}) for name, a in state.items()}
 
@@ -101,16 +103,16 @@ class Draws:
         return out
 
     def commit(self, rows: npt.NDArray[np.float32], label: npt.NDArray[np.int32], y: npt.NDArray[np.float64]) -> None:
-        """Keep the rows of the chunk that were learned."""
+        """Keep the rows of the chunk that were learned: feature rows [K, D], classes [K], labels [V, K, W]."""
         state, learned = self._state, int(self._state["learned"][0])
         if len(self._where) and not self._sampled:
             self.choose(1, 0, seed=0)
         last = self._order[-RECENT:]
         slots = (learned + len(self._order) - len(last) + np.arange(len(last))) % RECENT
-        _put(state, "recent", slots, (rows[last], label[last], y[last]))
+        _put(state, "recent", slots, (rows[last], label[last], y[:, last]))
         slots = np.flatnonzero(self._where >= 0)
         taken = self._where[slots]
-        _put(state, "sample", slots, (rows[taken], label[taken], y[taken]))
+        _put(state, "sample", slots, (rows[taken], label[taken], y[:, taken]))
         state["learned"][0] += len(self._order)
 
 
@@ -147,4 +149,4 @@ def choose(
 
 
 def _put(state: Arrays, store: str, slots: npt.NDArray[np.int64], values: tuple[Array, Array, Array]) -> None:
-    state[store][slots], state[f"{store}_label"][slots], state[f"{store}_y"][slots] = values
+    state[store][slots], state[f"{store}_label"][slots], state[f"{store}_y"][:, slots] = values

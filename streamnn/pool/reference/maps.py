@@ -93,8 +93,8 @@ class _Maps:
             w = max(1 / (s["rule_count"][f] + 1), 0.01)
             s["rule_loss"][f] += w * (-np.log(max(p[f, label], 1e-300)) - s["rule_loss"][f])
             s["rule_count"][f] += 1
-            s["table"][f, _bin(rank[f]), label] += s["scale"][0]
-            s["table_total"][f, _bin(rank[f])] += s["scale"][0]
+            s["table"][f, bin_of(rank[f]), label] += s["scale"][0]
+            s["table_total"][f, bin_of(rank[f])] += s["scale"][0]
         s["totals"][label] += s["scale"][0]
         s["scale"][0] /= 0.999
         slot = s["counts"][1] % WINDOW
@@ -173,7 +173,7 @@ class _Maps:
         log_prior = np.where(exists, np.log(np.where(exists, prior, 1.0)), FLOOR)
         p = np.tile(prior, (len(rank), 1))
         for f in np.flatnonzero(~np.isnan(rank)):
-            b = _bin(rank[f])
+            b = bin_of(rank[f])
             p[f] = (s["table"][f, b] * inverse + prior) / (s["table_total"][f, b] * inverse + 1)
         return p, log_prior
 
@@ -195,5 +195,6 @@ def _scaled(x: Vector, mean: Vector, var: Vector) -> Vector:
     return np.where(spread, np.clip((x - mean) / np.sqrt(np.where(spread, var, 1.0)), -5, 5), 0.0)
 
 
-def _bin(rank: np.float32) -> int:
+def bin_of(rank: np.float32) -> int:
+    """The bin of a scaled rank."""
     return min(max(int((float(rank) / 1.7 + 1) * (BINS // 2)), 0), BINS - 1)

@@ -29,6 +29,7 @@ def run(
     objective: Loss = "classes",
 ) -> None:
     """Run operations: fill one member of `out` [K, M, C] and `loss` [K], and learn in place."""
+    values = objective in ("huber", "absolute")
     net = _Net(spec, state, objective, np.float32(rate * spec.rate))
     kept_rows, kept_label, kept_y = data.kept
     for kind, start, stop in zip(operations.kind, operations.start, operations.stop, strict=True):
@@ -39,10 +40,12 @@ def run(
                 out[r, member] = log_softmax(raw, state["active"]) if objective == "classes" else raw
         if kind in (Kind.PREDICT_OBSERVE, PREDICT):
             continue
-        known = [r for r in group if (data.label[r] >= 0 if objective == "classes" else (~np.isnan(data.y[r])).any())]
+        known = [r for r in group if _has_label(data, r, objective)]
         if not known:
             continue
-        loss[known] = net.learn([(data.rows[r], int(data.label[r]), data.y[r]) for r in known], count=True)
+        wanted = {r: _scaled(data.y[r], data.units[r]) if values else data.y[r] for r in known}
+        events = [(data.rows[r], int(data.label[r]), wanted[r]) for r in known]
+        loss[known] = net.learn(events, count=True)
         for i in range(spec.again):
             drawn = [int(data.draws[r, i]) for r in group if data.draws[r, i] != NONE]
             events = [
@@ -51,8 +54,22 @@ def run(
                 else (kept_rows[-1 - at], int(kept_label[-1 - at]), kept_y[-1 - at])
                 for at in drawn
             ]
+            if values:  # an old value is learned in today's units
+                events = [(row, label, _scaled(y, data.units[start])) for row, label, y in events]
             if events:
                 net.learn(events, count=False)
+
+
+def _has_label(data: NetRows, row: int, objective: Loss) -> bool:
+    if objective == "classes":
+        return bool(data.label[row] >= 0)
+    scaled = objective == "labels" or data.units[row, 1] > 0
+    return bool(scaled and (~np.isnan(data.y[row])).any())
+
+
+def _scaled(y: Vector, units: Vector) -> Vector:
+    scaled: Vector = np.clip((y - units[0]) / units[1], -10, 10)
+    return scaled
 
 
 class _Net:
@@ -140,7 +157,8 @@ class _Net:
             each = np.where(np.abs(error) < 1, 0.5 * error * error, np.abs(error) - 0.5)
         else:
             g, each = np.sign(error), np.abs(error)
-        return np.where(known, g / known.sum(), 0.0).astype(np.float32), float(each[known].mean())
+        loss = float(each[known].mean()) if known.any() else 0.0
+        return np.where(known, g / max(known.sum(), 1), 0.0).astype(np.float32), loss
 
     def _count(self, raw: Vector, label: int) -> None:
         """Count a label; a class that is new enters at probability max(.01, 1 / (labels + 2)) on an average event."""

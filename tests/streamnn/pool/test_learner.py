@@ -7,11 +7,12 @@ from streamnn.heads import TargetSpec
 from streamnn.native.build import CompilerError
 from streamnn.operations import Kind, Operations
 from streamnn.pool import PoolLearner, PoolSpec
+from streamnn.pool.inputs import InputPlan
 from streamnn.targets import decide
 from tests.streamnn.helpers import drive, labels_of, numeric_stream, obj
-from tests.streamnn.pool.helpers import singles
+from tests.streamnn.pool.helpers import late, singles
 
-KINDS = ["binary", "multiclass"]
+KINDS = ["binary", "multiclass", "regression"]
 
 
 def make_learner(kind, **settings):
@@ -80,6 +81,10 @@ def test_learns_and_serves_as_the_head_says(kind):
     served, _ = drive(learner, columns, labels, cuts=[256] * 6)
     assert served.shape[1] == learner.head.width
     decided = decide(served, learner.head)[750:, 0]
+    if kind == "regression":
+        truth = labels["t0"][750:]
+        assert np.abs(decided - truth).mean() < 0.75 * np.abs(truth - truth.mean()).mean()
+        return
     truth = learner.targets.encode(labels, 1500, head=learner.head).truth[750:, 0]
     assert (decided == truth).mean() > np.bincount(truth.astype(int)).max() / 750 + 0.1
     if kind == "multiclass":
@@ -187,7 +192,7 @@ def test_clear_forgets_second_moments():
     part = {n: c[:1] for n, c in columns.items()}
     rows = learner.encode(part, {"t0": labels["t0"][:1]}, np.array([60])).rows
     learner.run(rows, Operations.of([(Kind.PREDICT_LEARN, 0, 1)]), rate=0.003, clear=True)
-    assert learner.pool.state["net"]["left_unit"][0] == 0.99
+    assert learner.tasks["t0"].pool.state["net"]["left_unit"][0] == 0.99
 
 
 def test_rows_kept_from_a_smaller_capacity_are_padded():
@@ -210,7 +215,7 @@ def test_declared_fields_are_inputs_from_the_start():
     learner = make_learner("binary")
     learner.declare(["a", "b", "c"])
     learner.encode({"a": np.array([1.0])}, {"t0": np.array([1.0])}, np.array([0]))
-    assert learner.pool.layout.numeric == 3
+    assert learner.tasks["t0"].pool.layout.numeric == 3
     with pytest.raises(RuntimeError, match="before the first event"):
         learner.declare(["d"])
 
@@ -222,7 +227,7 @@ def test_faces_tell_what_runs():
     columns, labels = growing_stream()
     drive(learner, columns, labels, cuts=[120])
     assert learner.parameters > 0
-    assert list(learner.weights)[-2:] == ["net", "net_replay"]
+    assert list(learner.weights["t0"])[-2:] == ["net", "net_replay"]
 
 
 @pytest.mark.parametrize(
@@ -231,7 +236,6 @@ def test_faces_tell_what_runs():
         ({"preset": "huge"}, "preset"),
         ({"seed": -1}, "seed"),
         ({"engine": "gpu"}, "engine"),
-        ({"targets": (TargetSpec("a", "binary"), TargetSpec("b", "binary"))}, "targets"),
         ({"targets": ()}, "targets"),
     ],
 )
@@ -262,3 +266,106 @@ def test_without_a_compiler_the_pool_warns_and_runs(monkeypatch):
 
 def _no_compiler(name):
     raise CompilerError("no C compiler answers")
+
+
+def test_every_kind_of_target_has_a_pool_of_its_own():
+    """Binary, multi-class and value targets are learned side by side, each from the labels it has."""
+    columns, score = numeric_stream(300)
+    targets = (TargetSpec("b", "binary"), TargetSpec("m", "multiclass"), TargetSpec("v", "regression"))
+    learner = PoolLearner(PoolSpec(targets=targets, preset="lite"))
+    labels = {"b": labels_of("binary", score), "m": labels_of("multiclass", score), "v": labels_of("regression", score)}
+    labels["b"][::3] = np.nan
+    labels["m"][1::3] = None
+    labels["v"][2::3] = np.nan
+    served, losses = drive(learner, columns, labels, cuts=[100] * 3)
+    assert np.isfinite(losses).all()
+    assert list(learner.weights) == ["b", "m", "v"]
+    alone = PoolLearner(PoolSpec(targets=targets[:1], preset="lite"))
+    want, _ = drive(alone, columns, {"b": labels["b"]}, cuts=[300])
+    np.testing.assert_array_equal(served[:, learner.head.block("b").columns], want)
+
+
+@pytest.mark.parametrize("cuts", [[1] * 120, [7] * 18, [64, 56]])
+def test_cuts_change_no_bit_of_a_value(cuts):
+    """Served values, and losses are the same bits however the stream is cut, through growth and gaps in the labels."""
+    columns, _ = growing_stream()
+    y = np.cumsum(np.random.default_rng(0).normal(size=120))
+    y[::5], y[60] = np.nan, 1e6
+    columns = {name: column[:120] for name, column in columns.items()}
+    whole, cut = (make_learner("regression", preset="best", feature_capacity=2) for _ in range(2))
+    want, want_loss = drive(whole, columns, {"t0": y}, cuts=[120])
+    got, got_loss = drive(cut, columns, {"t0": y}, cuts=cuts)
+    np.testing.assert_array_equal(got, want)
+    np.testing.assert_array_equal(got_loss, want_loss)
+
+
+def test_value_is_saved_and_loaded_bit_by_bit():
+    """A value's pool that is saved and loaded goes on to the same bits, with a label still to come."""
+    columns, score = numeric_stream(80)
+    columns["kind"] = obj([f"k{i % 3}" for i in range(80)])
+    labels = {"t0": labels_of("regression", score)}
+    labels["t0"][::6] = np.nan
+    straight, first = make_learner("regression", preset="best"), make_learner("regression", preset="best")
+    half = {n: c[:50] for n, c in columns.items()}, {n: c[:50] for n, c in labels.items()}
+    rest = {n: c[50:] for n, c in columns.items()}, {n: c[50:] for n, c in labels.items()}
+    for learner in (straight, first):
+        drive(learner, *half, cuts=[50])
+    second = make_learner("regression", preset="best")
+    second.load_state_dict(first.state_dict())
+    want, _ = drive(straight, *rest, cuts=[30], start=50)
+    got, _ = drive(second, *rest, cuts=[30], start=50)
+    np.testing.assert_array_equal(got, want)
+    assert same_bits(straight, second)
+
+
+def test_late_values_are_learned_when_they_come():
+    """Values that come 20 events later are learned from what was kept; the result depends on no chunk."""
+    columns, score = numeric_stream(100)
+    y = labels_of("regression", score)
+    outs = []
+    for cut in (140, 7):
+        learner = make_learner("regression", preset="best")
+        rows = learner.encode(columns, {"t0": y}, np.arange(100)).rows
+        listed, served = late(100, 20), np.full(100, np.nan)
+        for at in range(0, len(listed), cut):
+            now = slice(at, at + cut)
+            some = Operations(listed.kind[now], listed.start[now], listed.stop[now])
+            got = learner.run(rows, some, rate=0.003).served[:, 0]
+            served = np.where(np.isnan(got), served, got)
+        outs.append(served)
+    assert np.isfinite(outs[0][20:]).sum() >= 79
+    np.testing.assert_array_equal(outs[0], outs[1])
+
+
+def test_a_thousandth_of_wild_values_leaves_the_rest_alone():
+    """A few targets multiplied by a thousand cost the others at most some 15 % of their error."""
+    columns, score = numeric_stream(3000)
+    clean = labels_of("regression", score)
+    wild = clean.copy()
+    hit = np.random.default_rng(1).choice(np.arange(200, 3000), 3, replace=False)
+    wild[hit] *= 1000
+    errors = []
+    for y in (clean, wild):
+        served, _ = drive(make_learner("regression", preset="lite"), columns, {"t0": y}, cuts=[3000])
+        errors.append(np.abs(np.delete(served[:, 0] - clean, hit))[200:].mean())
+    assert errors[1] < 1.15 * errors[0]
+
+
+def test_a_value_too_large_to_square_is_refused():
+    """Its name is in the reason, and nothing of it is learned."""
+    learner = make_learner("regression")
+    rows = learner.encode({"a": np.arange(3.0)}, {"t0": np.array([1.0, 1e200, 2.0])}, np.arange(3)).rows
+    results = learner.run(rows, singles(3), rate=0.003)
+    assert list(results.refused) == [1]
+    assert "'t0'" in results.refused[1]
+
+
+def test_moments_are_read_in_their_natural_order():
+    """A pool reads days, hour and day of the week of a moment, and midnight is 0."""
+    at = np.array(["2026-01-01T00:00", "2026-01-01T23:00", "2026-01-03T12:00", "NaT"], dtype="datetime64[us]")
+    learner = make_learner("binary")
+    rows = learner.encode({"at": at}, {"t0": np.ones(4)}, np.arange(4)).rows
+    inputs = InputPlan(learner.features).read(rows.x)
+    np.testing.assert_allclose(inputs.x[:3, 1], [0, 23, 12], atol=1e-6)
+    np.testing.assert_allclose(inputs.x[1:3, 2] - inputs.x[0, 2], [23 / 24, 2.5], atol=1e-5)
+    assert np.isnan(inputs.x[3]).all()

@@ -52,7 +52,7 @@ def run_both(operations, events=80):
     out, loss = np.zeros((events, 1, 4)), np.full(events, np.nan)
     nothing = np.zeros((events, 0))
     data = net.NetRows(
-        rows, label, nothing, np.zeros((events, 0), dtype=np.int32), (rows[:0], label[:0], nothing[:0])
+        rows, label, nothing, nothing, np.zeros((events, 0), dtype=np.int32), (rows[:0], label[:0], nothing[:0])
     )
     net.run(net.NetSpec(name="n"), state, data, operations, out, loss, member=0, rate=0.003)
     return np.exp(out[:, 0]), np.concatenate(want), state, general

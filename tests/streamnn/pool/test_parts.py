@@ -127,7 +127,9 @@ def test_net_equals_reference(listed, objective):
     draws[20:, 0] = 5
     kept = (rows[::-1][:10].copy(), np.abs(label[:10]), np.nan_to_num(y[:10]))
     label[5], y[5] = 1, 0.5
-    data = net.NetRows(rows, label, y, draws, kept)
+    units = np.stack([rng.normal(size=events), 0.5 + rng.random(events)], axis=1)
+    units[3, 1] = 0
+    data = net.NetRows(rows, label, y, units, draws, kept)
     a = net.init(spec, layout, 4, seed=0, objective=objective)
     b = copied(a)
     operations = LISTS[listed](events)

@@ -1,0 +1,163 @@
+/* Mix values: two hedges, two gradient stacks, a least-squares stack, inverse powers of error and the leader, and a hedge
+   over these seven; see blend.py.
+
+   Axes: M members, N = M + 1. */
+
+#define MIXES 7
+static const double ETA[2] = {0.1, 0.3}, SHARE[2] = {0.01, 0.003}, CUT[2] = {1.5, 2.0};
+
+typedef struct {
+  double *range;   /* least and largest value learned */
+  double *error;   /* [2, M] means of each member's absolute error, quick and slow */
+  double *own;     /* the mixture's, and the remaining weight of both */
+  double *hedge;   /* [2, M] */
+  double *stack;   /* [2, M] by the sign and by the size of the error */
+  double *squares; /* [M] weights */
+  double *spread;  /* [M, M] */
+  double *top;     /* [MIXES] hedge over the mixtures */
+  int64_t *count;  /* [1] */
+} State;
+
+static double inside(const State *s, double p) {
+  if (!s->count[0]) return p;
+  double room = 0.1 * (s->range[1] - s->range[0]), low = s->range[0] - room, high = s->range[1] + room;
+  return !(p > low) ? low : p > high ? high : p;
+}
+
+/* The members within the range [M], in error scales around their hedge's mean [M], and the mixtures. */
+static double combine(const State *s, int64_t M, const double *said, double *p, double *d, double *mix, double *scale) {
+  double least = INFINITY, sum = 0.0, all = 0.0;
+  for (int64_t m = 0; m < M; m++) {
+    p[m] = inside(s, said[m]);
+    least = s->error[m] < least ? s->error[m] : least;
+  }
+  for (int h = 0; h < 2; h++) {
+    const double *w = s->hedge + h * M;
+    double part = 0.0, total = 0.0;
+    for (int64_t m = 0; m < M; m++) {
+      if (s->error[m] > CUT[h] * least) continue;
+      part += w[m], total += w[m] * p[m];
+    }
+    mix[h] = part > 0 ? total / part : p[0];
+  }
+  *scale = s->own[0] > 0 ? s->own[0] / (1.0 - s->own[1]) : 1.0;
+  for (int64_t m = 0; m < M; m++) {
+    double t = (p[m] - mix[0]) / *scale;
+    d[m] = t < -5.0 ? -5.0 : t > 5.0 ? 5.0 : t;
+  }
+  for (int t = 0; t < 2; t++) {
+    double at = 0.0;
+    for (int64_t m = 0; m < M; m++) at += s->stack[t * M + m] * d[m];
+    mix[2 + t] = inside(s, mix[0] + *scale * at);
+  }
+  double at = 0.0;
+  for (int64_t m = 0; m < M; m++) at += s->squares[m] * d[m];
+  mix[4] = inside(s, mix[0] + *scale * at);
+  for (int64_t m = 0; m < M; m++) {
+    double ratio = s->error[m] > 0 ? least / s->error[m] : 1.0, r2 = ratio * ratio, r4 = r2 * r2, r8 = r4 * r4;
+    double w = r8 * r8 * r4;
+    sum += w, all += w * p[m];
+  }
+  mix[5] = sum > 0 ? all / sum : p[0];
+  int64_t lead = 0;
+  for (int64_t m = 1; m < M; m++) if (s->error[M + m] < s->error[M + lead]) lead = m;
+  mix[6] = p[lead];
+  double served = 0.0;
+  for (int i = 0; i < MIXES; i++) served += s->top[i] * mix[i];
+  return served;
+}
+
+static double learn(State *s, int64_t M, const double *said, double y) {
+  double p[M], d[M], k[M], mix[MIXES], scale, served = combine(s, M, said, p, d, mix, &scale), e;
+  double sum = 0.0, size = 1.0;
+  /* mixtures of value differences: the target in error scales around the first hedge */
+  double target = (y - mix[0]) / scale;
+  target = target < -10.0 ? -10.0 : target > 10.0 ? 10.0 : target;
+  for (int i = 0; i < MIXES; i++) {
+    double bad = fabs(mix[i] - y) / scale;
+    s->top[i] *= exp_of(-0.3 * (bad > 8.0 ? 8.0 : bad));
+    sum += s->top[i];
+  }
+  for (int i = 0; i < MIXES; i++) s->top[i] = 0.997 * s->top[i] / sum + 0.003 / MIXES;
+  for (int h = 0; h < 2; h++) {
+    double *w = s->hedge + h * M;
+    sum = 0.0;
+    for (int64_t m = 0; m < M; m++) {
+      double bad = fabs(p[m] - y) / scale;
+      w[m] *= exp_of(-ETA[h] * (bad > 8.0 ? 8.0 : bad));
+      sum += w[m];
+    }
+    for (int64_t m = 0; m < M; m++) w[m] = (1.0 - SHARE[h]) * w[m] / sum + SHARE[h] / M;
+  }
+  for (int64_t m = 0; m < M; m++) size += d[m] * d[m];
+  for (int t = 0; t < 2; t++) {
+    double *w = s->stack + t * M;
+    e = -target;
+    for (int64_t m = 0; m < M; m++) e += w[m] * d[m];
+    double step = t ? 0.03 * e / size : 0.001 * ((e > 0) - (e < 0));
+    for (int64_t m = 0; m < M; m++) w[m] -= step * d[m];
+  }
+  double den = 0.999, trace = 0.0;
+  for (int64_t i = 0; i < M; i++) k[i] = 0.0;
+  for (int64_t j = 0; j < M; j++)
+    for (int64_t i = 0; i < M; i++) k[i] += s->spread[j * M + i] * d[j];
+  e = target;
+  for (int64_t i = 0; i < M; i++) den += k[i] * d[i], e -= s->squares[i] * d[i];
+  for (int64_t i = 0; i < M; i++) {
+    double part = k[i] / den;
+    s->squares[i] += part * e;
+    for (int64_t j = 0; j < M; j++) s->spread[i * M + j] -= part * k[j];
+    trace += s->spread[i * M + i];
+  }
+  if (trace < 1e4)
+    for (int64_t i = 0; i < M * M; i++) s->spread[i] /= 0.999;
+  /* errors, with more weight at the start, so that the first few tell at once who is near */
+  double w = 1.0 / (double)(s->count[0] + 1);
+  w = w < 0.01 ? 0.01 : w;
+  for (int64_t m = 0; m < M; m++) s->error[m] += w * (fabs(p[m] - y) - s->error[m]);
+  w = 1.0 / (double)(s->count[0] + 1);
+  w = w < 0.001 ? 0.001 : w;
+  for (int64_t m = 0; m < M; m++) s->error[M + m] += w * (fabs(p[m] - y) - s->error[M + m]);
+  s->own[0] += 0.01 * (fabs(served - y) - s->own[0]), s->own[1] *= 0.99;
+  if (!s->count[0]) s->range[0] = s->range[1] = y;
+  s->range[0] = y < s->range[0] ? y : s->range[0], s->range[1] = y > s->range[1] ? y : s->range[1];
+  s->count[0]++;
+  return fabs(served - y) / scale;
+}
+
+/* sizes: M pending; arrays: State in its order, stored [S], stored_said [S, M], y [K], used [K, 2], number [K], said [K, M],
+   served [K], loss [K]. */
+void run(int64_t ops, const int8_t *kind, const int64_t *start, const int64_t *stop, const int64_t *sizes, void **a) {
+  unsigned mode = enter();
+  int64_t M = sizes[0], S = sizes[1];
+  State s = {a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8]};
+  int64_t *stored = a[9];
+  double *stored_said = a[10], *y = a[11], *used = a[12], *said = a[14], *served = a[15], *loss = a[16];
+  const int64_t *number = a[13];
+  double p[M], d[M], mix[MIXES], scale;
+  for (int64_t o = 0; o < ops; o++) {
+    for (int64_t r = start[o]; r < stop[o] && kind[o] != LEARN; r++) {
+      double at = combine(&s, M, said + r * M, p, d, mix, &scale);
+      served[r] = s.count[0] ? at : NAN;
+      if (S && (kind[o] == PREDICT_OBSERVE || (kind[o] == PREDICT_LEARN && isnan(y[r])))) {
+        stored[number[r] % S] = number[r] + 1;
+        memcpy(stored_said + number[r] % S * M, said + r * M, M * sizeof(double));
+      }
+    }
+    if (kind[o] == PREDICT_OBSERVE || kind[o] == PREDICT) continue;
+    for (int64_t r = start[o]; r < stop[o]; r++) {
+      if (isnan(y[r])) continue;
+      const double *from = said + r * M;
+      if (kind[o] == LEARN) {
+        int64_t slot = S ? number[r] % S : 0;
+        if (!S || stored[slot] != number[r] + 1) {
+          loss[r] = 0.0;
+          continue;
+        }
+        from = stored_said + slot * M;
+      }
+      loss[r] = learn(&s, M, from, used[2 * r]);
+    }
+  }
+  leave(mode);
+}

@@ -1,0 +1,57 @@
+"""Seven mixtures of the members' values, and a hedge over these: who is right is learned as well.
+
+Members are first clipped to the range of values seen, 10 % wider. S is the exponential (.01) absolute error of what was
+served, d_m the members' distance from the first hedge in units of S.
+
+    hedge     weights times exp(-eta min(error / S, 8)), shared a little; members much worse than the best left out
+              (eta .1, share .01, cut 1.5 times the least exponential error; and eta .3, share .003, cut 2)
+    stack     first hedge + S sum w_m d_m, w by the sign of the error (steps of .001) or its size (normalised, .03)
+    squares   the same with w by recursive least squares, keep .999
+    powers    weights error^-20
+    leader    the member with the least absolute error over the last thousand
+    served    a hedge (eta .3, share .003) over these seven
+
+Axes: K rows, M members, S pending events.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from streamnn.operations import Operations
+from streamnn.pool.layout import Array, Arrays
+from streamnn.pool.native import call
+
+MIXTURES = ("hedge_slow", "hedge_fast", "stack_sign", "stack_size", "squares", "powers", "leader")
+FloatArray = npt.NDArray[np.float64]
+
+
+def init(members: int, pending: int) -> Arrays:
+    """Return the state of a mixer that has seen nothing; its order is that of blend.c."""
+    return {
+        "range": np.zeros(2),
+        "error": np.zeros((2, members)),
+        "own": np.array([0.0, 1.0]),
+        "hedge": np.full((2, members), 1 / members),
+        "stack": np.zeros((2, members)),
+        "squares": np.zeros(members),
+        "spread": np.eye(members),
+        "top": np.full(len(MIXTURES), 1 / len(MIXTURES)),
+        "count": np.zeros(1, dtype=np.int64),
+        "stored": np.zeros(pending, dtype=np.int64),
+        "stored_said": np.zeros((pending, members)),
+    }
+
+
+def run(
+    state: Arrays,
+    said: FloatArray,
+    y: FloatArray,
+    used: FloatArray,
+    number: npt.NDArray[np.int64],
+    operations: Operations,
+    served: FloatArray,
+    loss: FloatArray,
+) -> None:
+    """Run operations in C: fill `served` [K] of rows predicted and `loss` [K] (error / S) of rows learned."""
+    io: list[Array] = [y, used, number, said, served, loss]
+    call("blend", operations, [said.shape[1], len(state["stored"])], [*state.values(), *io])

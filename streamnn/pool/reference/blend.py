@@ -1,0 +1,100 @@
+"""The mixtures of `streamnn.pool.blend`, one row at a time.
+
+Axes: K rows, M members.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from streamnn.operations import Kind, Operations
+from streamnn.pool.blend import MIXTURES
+from streamnn.pool.layout import Arrays
+from streamnn.pool.reference.common import PREDICT, Vector
+
+ETAS, SHARES, CUTS = (0.1, 0.3), (0.01, 0.003), (1.5, 2.0)
+
+
+def run(
+    state: Arrays,
+    said: Vector,
+    y: Vector,
+    used: Vector,
+    number: npt.NDArray[np.int64],
+    operations: Operations,
+    served: Vector,
+    loss: Vector,
+) -> None:
+    """Run operations: fill `served` [K] of rows predicted and `loss` [K] (error / S) of rows learned."""
+    room = len(state["stored"])
+    for kind, start, stop in zip(operations.kind, operations.start, operations.stop, strict=True):
+        for r in range(start, stop) if kind != Kind.LEARN else ():
+            mixed = _combine(state, said[r])[2]
+            served[r] = state["top"] @ mixed if state["count"][0] else np.nan
+            if room and (kind == Kind.PREDICT_OBSERVE or (kind == Kind.PREDICT_LEARN and np.isnan(y[r]))):
+                state["stored"][number[r] % room] = number[r] + 1
+                state["stored_said"][number[r] % room] = said[r]
+        for r in range(start, stop) if kind not in (Kind.PREDICT_OBSERVE, PREDICT) else ():
+            if np.isnan(y[r]):
+                continue
+            told = said[r]
+            if kind == Kind.LEARN:
+                if not room or state["stored"][number[r] % room] != number[r] + 1:
+                    loss[r] = 0.0
+                    continue
+                told = state["stored_said"][number[r] % room]
+            loss[r] = _learn(state, told, used[r, 0])
+
+
+def _inside(s: Arrays, p: Vector) -> Vector:
+    low, high = s["range"]
+    room = 0.1 * (high - low)
+    return np.clip(p, low - room, high + room) if s["count"][0] else p
+
+
+def _combine(s: Arrays, said: Vector) -> tuple[Vector, Vector, Vector, float]:
+    """Members within the range [M], their distances from the first hedge [M], the mixtures [7], and S."""
+    p, error = _inside(s, said), s["error"][0]
+    mixed = np.zeros(len(MIXTURES))
+    for h, cut in enumerate(CUTS):
+        near = error <= cut * error.min()
+        mixed[h] = s["hedge"][h, near] @ p[near] / s["hedge"][h, near].sum()
+    scale = s["own"][0] / (1 - s["own"][1]) if s["own"][0] > 0 else 1.0
+    d = np.clip((p - mixed[0]) / scale, -5, 5)
+    weights = np.stack([*s["stack"], s["squares"]])
+    mixed[2:5] = _inside(s, mixed[0] + scale * (weights @ d))
+    power = np.where(error > 0, error.min() / np.where(error > 0, error, 1.0), 1.0) ** 20
+    mixed[5] = power @ p / power.sum() if power.sum() > 0 else p[0]
+    mixed[6] = p[int(np.argmin(s["error"][1]))]
+    return p, d, mixed, float(scale)
+
+
+def _learn(s: Arrays, said: Vector, y: float) -> float:
+    p, d, mixed, scale = _combine(s, said)
+    served = s["top"] @ mixed
+    target = np.clip((y - mixed[0]) / scale, -10, 10)
+    s["top"][:] = _shared(s["top"] * np.exp(-0.3 * np.minimum(np.abs(mixed - y) / scale, 8)), 0.003)
+    bad = np.minimum(np.abs(p - y) / scale, 8)
+    for w, eta, share in zip(s["hedge"], ETAS, SHARES, strict=True):
+        w[:] = _shared(w * np.exp(-eta * bad), share)
+    errors = s["stack"] @ d - target
+    s["stack"][0] -= 0.001 * np.sign(errors[0]) * d
+    s["stack"][1] -= 0.03 * errors[1] / (1 + d @ d) * d
+    k = s["spread"] @ d
+    gain = k / (0.999 + k @ d)
+    s["squares"] += gain * (target - s["squares"] @ d)
+    s["spread"] -= np.outer(gain, k)
+    if np.trace(s["spread"]) < 1e4:
+        s["spread"] /= 0.999
+    count = int(s["count"][0])
+    for error, least in zip(s["error"], (0.01, 0.001), strict=True):
+        error += max(1 / (count + 1), least) * (np.abs(p - y) - error)
+    s["own"][0] += 0.01 * (abs(served - y) - s["own"][0])
+    s["own"][1] *= 0.99
+    s["range"][:] = (min(s["range"][0], y), max(s["range"][1], y)) if count else (y, y)
+    s["count"][0] += 1
+    return float(abs(served - y) / scale)
+
+
+def _shared(weights: Vector, share: float) -> Vector:
+    shared: Vector = (1 - share) * weights / weights.sum() + share / len(weights)
+    return shared

@@ -1,0 +1,135 @@
+"""The parts of the pool for a value, in C against the same part in NumPy."""
+
+import numpy as np
+import pytest
+
+from streamnn.pool import blend, maps, squares, values
+from streamnn.pool.layout import ValueLayout
+from streamnn.pool.reference import blend as slow_blend
+from streamnn.pool.reference import squares as slow_squares
+from streamnn.pool.reference import values as slow_values
+from tests.streamnn.pool.helpers import batches, late, singles, stream
+
+LISTS = {"single": lambda n: singles(n), "batch": lambda n: batches(n, 7), "late": lambda n: late(n, 30)}
+FIELD = np.array([0, 0, 1, -1], dtype=np.int32)
+
+
+def wild_values(events, seed=0):
+    """Values with a trend, levels by category, one outlier, a change of scale, and gaps."""
+    rng = np.random.default_rng(seed)
+    y = np.cumsum(rng.normal(size=events)) + 5 * rng.integers(0, 2, events)
+    y[events // 3] = 1e4
+    y[events // 2 :] = 500 + 50 * y[events // 2 :]
+    y[rng.random(events) < 0.1] = np.nan
+    return y
+
+
+def value_rows(events, layout, members, *, seed=0):
+    """Rows as the maps leave them, and empty outputs."""
+    chunk = stream(events, plain=layout.plain, seed=seed)
+    row, rank = np.zeros((events, layout.width), dtype=np.float32), np.zeros((events, layout.numeric), dtype=np.float32)
+    nobody = np.full(events, -1, dtype=np.int32)
+    silent = np.zeros((events, 1, 0))
+    data = maps.MapRows(chunk.x, chunk.plain, nobody, chunk.number, row, rank, silent)
+    maps.run(maps.init(layout, 0), layout, data, singles(events))
+    said, used = np.zeros((events, members)), np.full((events, 2), np.nan)
+    now, then = np.zeros((events, 4)), np.zeros((events, 3))
+    return values.ValueRows(chunk.plain, FIELD, wild_values(events), chunk.number, row, rank, said, now, then, used)
+
+
+def doubled(rows):
+    """The same rows with outputs of their own."""
+    names = values.ValueRows.__slots__
+    return values.ValueRows(*(getattr(rows, name).copy() for name in names))
+
+
+def assert_states_close(got, want, tolerance):
+    """Compare two states array by array."""
+    for name, array in want.items():
+        np.testing.assert_allclose(got[name], array, rtol=tolerance, atol=tolerance, err_msg=name)
+
+
+@pytest.mark.parametrize("listed", LISTS)
+def test_values_equal_reference(listed):
+    """Lags, encodings, members, units and state are those of the plain version, through outliers and a new scale."""
+    events = 1200 if listed == "single" else 300
+    layout = ValueLayout(4, 4, 2)
+    members = len(values.member_names(2)) + 1
+    fast = value_rows(events, layout, members)
+    slow = doubled(fast)
+    a = values.init(layout, members, 64)
+    b = {name: array.copy() for name, array in a.items()}
+    operations = LISTS[listed](events)
+    values.run(a, layout, fast, operations)
+    slow_values.run(b, layout, slow, operations)
+    for name in ("row", "said", "now", "then", "used"):
+        np.testing.assert_allclose(getattr(fast, name), getattr(slow, name), rtol=1e-5, atol=1e-5, err_msg=name)
+    assert_states_close(a, b, 1e-5)
+    assert a["counts"][1] < a["counts"][0]  # the new scale was taken as one
+
+
+@pytest.mark.parametrize("listed", LISTS)
+def test_squares_equal_reference(listed):
+    """Least squares learn and say what the plain version does."""
+    layout = ValueLayout(4, 4, 2)
+    fast = value_rows(200, layout, 6)
+    rng = np.random.default_rng(0)
+    fast.row[:] = rng.normal(size=fast.row.shape)
+    fast.now[:] = rng.random(fast.now.shape)
+    fast.then[:] = 0.5 + rng.random(fast.then.shape)
+    fast.used[:] = rng.normal(size=fast.used.shape)
+    fast.used[::7] = np.nan
+    slow = doubled(fast)
+    a = squares.init(layout)
+    b = {name: array.copy() for name, array in a.items()}
+    operations = LISTS[listed](200)
+    squares.run(a, layout, fast, operations, first=1)
+    slow_squares.run(b, layout, slow, operations, first=1)
+    np.testing.assert_allclose(fast.said, slow.said, rtol=1e-6, atol=1e-8)
+    assert_states_close(a, b, 1e-6)
+
+
+def test_squares_find_a_plane():
+    """On a linear target without noise the weights become those of the plane."""
+    layout = ValueLayout(3, 0, 0)
+    rows = value_rows(300, ValueLayout(4, 4, 2), 4)
+    rng = np.random.default_rng(0)
+    row = rng.normal(size=(300, layout.width)).astype(np.float32)
+    truth = 1.5 + row[:, :3].astype(np.float64) @ [1.0, -2.0, 0.5]
+    now, then = np.tile([0.0, 1.0, 1.0, 0.0], (300, 1)), np.tile([0.0, 1.0, 1.0], (300, 1))
+    used = np.stack([truth, truth], axis=1)
+    data = values.ValueRows(rows.plain, FIELD, truth, rows.number, row, rows.rank, rows.said, now, then, used)
+    state = squares.init(layout)
+    squares.run(state, layout, data, singles(300), first=0)
+    np.testing.assert_allclose(state["weights"][1, 0, :4], [1.5, 1.0, -2.0, 0.5], atol=0.01)
+
+
+@pytest.mark.parametrize("listed", LISTS)
+def test_blend_equals_reference(listed):
+    """Served values, losses and weights are those of the plain version."""
+    rng = np.random.default_rng(0)
+    y = np.cumsum(rng.normal(size=300))
+    said = y[:, None] + rng.normal(size=(300, 5)) * [0.1, 0.5, 1, 2, 50]
+    y[::9] = np.nan
+    used, number = np.stack([y, y], axis=1), np.arange(300)
+    a = blend.init(5, 64)
+    b = {name: array.copy() for name, array in a.items()}
+    outs = [(np.full(300, np.nan), np.full(300, np.nan)) for _ in range(2)]
+    operations = LISTS[listed](300)
+    blend.run(a, said, y, used, number, operations, *outs[0])
+    slow_blend.run(b, said, y, used, number, operations, *outs[1])
+    np.testing.assert_allclose(outs[0][0], outs[1][0], rtol=1e-7, atol=1e-8)
+    np.testing.assert_allclose(outs[0][1], outs[1][1], rtol=1e-7, atol=1e-8)
+    assert_states_close(a, b, 1e-7)
+    if listed != "late":  # late, a value that wanders leaves the range seen
+        assert np.nanmean(np.abs(outs[0][0] - y)[150:]) < 0.12
+    assert a["hedge"][0].argmax() == 0
+
+
+def test_nothing_is_served_before_the_first_value():
+    """Without a label the mixture is unknown, not 0."""
+    served, loss = np.zeros(3), np.zeros(3)
+    nothing = np.full(3, np.nan)
+    state = blend.init(2, 8)
+    blend.run(state, np.ones((3, 2)), nothing, np.full((3, 2), np.nan), np.arange(3), singles(3), served, loss)
+    assert np.isnan(served).all()
