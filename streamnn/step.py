@@ -110,17 +110,15 @@ class Step:
         as_is = torch.where(torch.isnan(event.x), 0.0, event.x)
         return torch.where(event.plain, as_is, z).to(self.dtype)
 
-    def _context(self, event: Event, *, training: bool, updated: Tensor) -> Context:
-        return Context(training=training, valid=event.valid, number=event.number, updated=updated)
-
     def _evaluate(self, state: State, event: Event, z: Tensor) -> Tensor:
-        context = self._context(event, training=False, updated=torch.zeros((), dtype=torch.bool))
+        never = torch.zeros((), dtype=torch.bool)
+        context = Context(training=False, valid=event.valid, number=event.number, updated=never)
         return evaluate(self.network, state["params"], state["buffers"], z, context)
 
     def _learn(self, state: State, event: Event, z: Tensor) -> tuple[State, Tensor, Tensor]:
         head, pending = state["head"], state["pending"]
-        updated = pending["count"] == 0
-
+        # a row without any label is not learned: as in sample mode, it counts in no statistic but the inputs'
+        learned = self.head.known(event.y, event.valid).any(-1)
         kept: dict[str, Tensors] = {}
 
         def objective(outputs: Tensor) -> Tensor:
@@ -128,10 +126,9 @@ class Step:
             labelled = self.head.observe(head, outputs.detach(), event.y, event.valid)
             losses = self.head.loss(labelled, outputs, event.y, event.valid)
             kept.update(head=labelled, losses={"each": losses.detach()})
-            rows = self.head.known(event.y, event.valid).any(-1).sum()
-            return losses.sum() / rows.clamp(min=1)
+            return losses.sum() / learned.sum().clamp(min=1)
 
-        context = self._context(event, training=True, updated=updated)
+        context = Context(training=True, valid=learned, number=event.number, updated=pending["count"] == 0)
         outputs, _, grads, buffers = differentiate(
             self.network, state["params"], state["buffers"], z, context, objective
         )
