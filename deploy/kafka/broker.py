@@ -23,6 +23,7 @@ from deploy.kafka.properties import HOST, LOG4J, client_ports, server_properties
 
 _POLL_S = 0.1
 _CLUSTER = "cluster.json"
+_FIRST_PORT, _LAST_PORT = 20_000, 32_000
 
 
 class BrokerError(Exception):
@@ -240,12 +241,14 @@ class Broker:
 
 
 def free_port(nodes: int = 1) -> int:
-    """Return a port such that it and those behind it that `nodes` nodes need are free now."""
+    """Return a port such that it and those behind it that `nodes` nodes need are free now.
+
+    It lies below those that the system gives to outgoing connections: a client that tries to reach a broker that is
+    down may be given the very port it asks for, is then connected to itself, and the broker cannot come back.
+    """
     for _ in range(100):
-        with socket.socket() as probe:
-            probe.bind((HOST, 0))
-            port = int(probe.getsockname()[1])
-        if port + 2 * nodes < 2**16 and not any(_taken(p) for p in range(port, port + 2 * nodes)):
+        port = _FIRST_PORT + secrets.randbelow(_LAST_PORT - _FIRST_PORT)
+        if not any(_taken(p) for p in range(port, port + 2 * nodes)):
             return port
     raise BrokerError("found no free port; close some connections and try again")
 

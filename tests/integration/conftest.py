@@ -75,5 +75,6 @@ def up(fragile_broker: Broker) -> Iterator[Broker]:
     """The fragile broker, running at the beginning of the test."""
     fragile_broker.resume()
     fragile_broker.start()
+    helpers.close()  # its connections are not those of this life of the broker
     yield fragile_broker
     fragile_broker.resume()

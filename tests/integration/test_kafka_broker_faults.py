@@ -74,7 +74,7 @@ def read(opened: KafkaSource, count: int, limit_s: float = 60.0) -> list[float]:
     deadline = time.monotonic() + limit_s
     while len(found) < count:
         assert time.monotonic() < deadline, f"{len(found)} of {count} events within {limit_s} s"
-        chunk = opened.poll(100)
+        chunk = opened.poll(min(100, count - len(found)))
         assert chunk is not None
         if len(chunk):
             found += chunk.columns["n"].tolist()
