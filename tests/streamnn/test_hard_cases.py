@@ -24,7 +24,7 @@ EVENTS, LATE, REFUSED, CLEARED = 24, 5, 17, 20
 
 
 def hard_stream():
-    """Columns f0.. of which one comes late, a category, a class that comes late, and a value without a finite square."""
+    """Columns f0.. (one comes late), a category, a class that comes late, and a value without a finite square."""
     columns, score = numeric_stream(EVENTS, features=3)
     columns["f2"][:12] = np.nan  # with the category: more than 4 inputs from here on
     columns["kind"] = obj(["a" if n % 3 else "b" for n in range(EVENTS)])
