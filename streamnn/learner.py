@@ -285,7 +285,7 @@ class Learner:
         if self._native is None or (operations.stop - operations.start > 1).any():
             return self._engine
         try:
-            self._native.prepare(self._made(), self._state)
+            self._native.prepare(self._made(), self._state, set(operations.kind.tolist()))
         except (CompilerError, UnsupportedOperator) as error:
             if self.spec.engine == "native":
                 raise

@@ -3,7 +3,7 @@
 Results are those of the eager engine to float tolerance, and do not depend on how a stream is cut into calls.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -28,25 +28,28 @@ class NativeEngine(Engine):
     def __init__(self) -> None:
         self._step: Step | None = None
         self._program: Program | None = None
+        self._kinds: frozenset[int] = frozenset()
         self._latest: tuple[State, Tensor] | None = None  # what was returned last, and the block it lies in
         self.compilations = 0
 
-    def prepare(self, step: Step, state: State) -> Program:
-        """Return the compiled step, compiling if there is none for it yet.
+    def prepare(self, step: Step, state: State, kinds: Iterable[int]) -> Program:
+        """Return the compiled step, compiling if there is none for it yet, or none with all kinds of operation asked for.
 
         Raises:
             UnsupportedOperator: an operator of the step has no lowering.
             CompilerError: there is no compiler, or it failed.
         """
-        if self._program is None or self._step is not step:
-            self._program, self._step, self._latest = compile_step(step, state), step, None
+        wanted = frozenset(kinds) | {FORGET}
+        if self._program is None or self._step is not step or not wanted <= self._kinds:
+            self._kinds |= wanted
+            self._program, self._step, self._latest = compile_step(step, state, self._kinds), step, None
             self.compilations += 1
         return self._program
 
     def _run(
         self, step: Step, state: State, rows: Rows, operations: Operations, control: Control
     ) -> tuple[State, Results, bool]:
-        program = self.prepare(step, state)
+        program = self.prepare(step, state, np.unique(operations.kind).tolist())
         if self._latest is not None and self._latest[0] is state:
             block = self._latest[1].clone()
         else:
@@ -74,8 +77,8 @@ class NativeEngine(Engine):
         return new, Results(served, loss.astype(np.float64)), finite
 
 
-def compile_step(step: Step, state: State) -> Program:
-    """Compile the operations of a step at one capacity, for one event at a time."""
+def compile_step(step: Step, state: State, kinds: frozenset[int] = frozenset({*Kind, FORGET})) -> Program:
+    """Compile operations of a step at one capacity, for one event at a time."""
     names = {part: list(tensors) for part, tensors in state.items()}
 
     def nested(leaves: Sequence[Tensor]) -> State:
@@ -118,4 +121,5 @@ def compile_step(step: Step, state: State) -> Program:
             torch.zeros(1, dtype=torch.int64),
         ],
         shared=[torch.zeros(inputs, dtype=torch.bool), torch.zeros((), dtype=step.dtype)],
+        wanted=kinds,
     )

@@ -6,7 +6,7 @@ taken from arrays by number; what holds for a whole call is shared.
 
 import ctypes
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,6 +87,8 @@ class Program:
         operations: by the number that lists of operations use.
         rows: examples of the inputs that differ from row to row.
         shared: examples of the inputs that hold for a whole call.
+        wanted: numbers of the operations to compile; how the state lies in memory, and so every result, does not depend
+            on it.
 
     Raises:
         UnsupportedOperator: an operator has no lowering.
@@ -99,13 +101,16 @@ class Program:
         operations: Sequence[Operation],
         rows: Sequence[Tensor],
         shared: Sequence[Tensor],
+        wanted: frozenset[int],
     ) -> None:
         began = time.perf_counter()
-        lowered = [self._lower(o, leaves, [*rows, *shared]) for o in operations]
+        lowered = {
+            i: self._lower(o, leaves, [*rows, *shared]) for i, o in enumerate(operations) if i == 0 or i in wanted
+        }
         turned = turned_leaves(lowered[0], len(leaves))
-        lowered = [turn(low, turned) for low in lowered]
+        lowered = {i: turn(low, turned) for i, low in lowered.items()}
         self.places, self.state_bytes = _lay_out(lowered[0].inputs[: len(leaves)], leaves, turned)
-        self.source, self.outputs = self._write(lowered, operations, [r.numel() for r in rows], len(leaves))
+        self.source, self.outputs = self._write(lowered, operations, [r.numel() for r in rows], len(leaves), wanted)
         self.trace_s = time.perf_counter() - began
         began = time.perf_counter()
         library, self.built = build.load(self.source)
@@ -162,11 +167,13 @@ class Program:
         return trace(flat, [*leaves, *inputs], len(leaves))
 
     def _write(
-        self, lowered: Sequence[Lowered], operations: Sequence[Operation], sizes: Sequence[int], states: int
-    ) -> tuple[str, list[tuple[tuple[int, ...], np.dtype[np.generic]]]]:
+        self, lowered: Mapping[int, Lowered], operations: Sequence[Operation], sizes: Sequence[int], states: int,
+        wanted: frozenset[int],
+    ) -> tuple[str, list[tuple[tuple[int, ...], np.dtype[np.generic]]]]:  # fmt: skip
         scratch, functions, cases = [], [], []
         outputs: dict[int, tuple[tuple[int, ...], np.dtype[np.generic]]] = {}
-        for number, (low, operation) in enumerate(zip(lowered, operations, strict=True)):
+        for number in sorted(wanted):
+            low, operation = lowered[number], operations[number]
             emitted = emit(low, schedule(low, states), states, f"f{number}", operation.slots)
             members = "".join(emitted.scratch) or "char none;\n"
             scratch.append(f"struct {{\n{members}}};\n")

@@ -8,10 +8,9 @@ from streamnn.native.program import Operation, Program
 
 def compile_function(function, *examples):
     """A program with the one operation `function(*examples) -> list of tensors`, without state."""
-    outputs = function(*examples)
-    return Program(
-        [], [Operation(lambda _, inputs: ([], function(*inputs)), tuple(range(len(outputs))))], rows=examples, shared=[]
-    )
+    slots = tuple(range(len(function(*examples))))
+    operation = Operation(lambda _, inputs: ([], function(*inputs)), slots)
+    return Program([], [operation], rows=examples, shared=[], wanted=frozenset({0}))
 
 
 def call(program, *inputs):
@@ -35,6 +34,8 @@ def assert_same(got, want, *, rtol=1e-6, atol=1e-7, names=None):
         assert g.dtype == w.dtype, f"{name}: {g.dtype} instead of {w.dtype}"
         assert g.shape == w.shape, f"{name}: {tuple(g.shape)} instead of {tuple(w.shape)}"
         if w.dtype.is_floating_point:
-            np.testing.assert_allclose(g.numpy(), w.detach().numpy(), rtol=rtol, atol=atol, equal_nan=True, err_msg=name)
+            np.testing.assert_allclose(
+                g.numpy(), w.detach().numpy(), rtol=rtol, atol=atol, equal_nan=True, err_msg=name
+            )
         else:
             np.testing.assert_array_equal(g.numpy(), w.numpy(), err_msg=name)

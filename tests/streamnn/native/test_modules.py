@@ -171,4 +171,6 @@ def test_losses_with_integer_classes_and_tied_inputs(ties):
             found += [value.detach(), *torch.autograd.grad(value, [leaf])]
         return found
 
-    assert_same(native(run, x, c, y), run(x, c, y), rtol=1e-11, atol=1e-12, names=[n for name in LOSSES for n in (name, name)])
+    assert_same(
+        native(run, x, c, y), run(x, c, y), rtol=1e-11, atol=1e-12, names=[n for name in LOSSES for n in (name, name)]
+    )

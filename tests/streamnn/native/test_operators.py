@@ -9,7 +9,28 @@ from streamnn.native import UnsupportedOperator
 from tests.streamnn.native.helpers import assert_same, call, compile_function, native
 
 NAN, INF = float("nan"), float("inf")
-HARD = [NAN, INF, -INF, 0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 2.5, -2.5, 3.5, 1e-3, -1e-3, 7.0, -7.0, 20.0, -20.0, 90.0, -90.0]
+HARD = [
+    NAN,
+    INF,
+    -INF,
+    0.0,
+    -0.0,
+    1.0,
+    -1.0,
+    0.5,
+    -0.5,
+    2.5,
+    -2.5,
+    3.5,
+    1e-3,
+    -1e-3,
+    7.0,
+    -7.0,
+    20.0,
+    -20.0,
+    90.0,
+    -90.0,
+]
 
 UNARY = {
     "neg": torch.neg, "exp": torch.exp, "exp2": torch.exp2, "log": torch.log, "log1p": torch.log1p, "log2": torch.log2,
