@@ -42,14 +42,14 @@ class Running:
 
     def __init__(self, folder, *words):
         self.folder = folder
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "pipeline", "run", "c.toml", *words],
-            cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stderr=(folder / "err.txt").open("w"),
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        with (folder / "err.txt").open("w") as err:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "pipeline", "run", "c.toml", *words],
+                cwd=folder,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                stderr=err,
+                stdout=subprocess.DEVNULL,
+            )
         self.url = self.wait(lambda: re.search(r"metrics at (http://\S+)/metrics", self.err()))[1]
 
     def err(self):
@@ -73,13 +73,13 @@ class Running:
             with urllib.request.urlopen(f"{self.url}/{name}", timeout=10) as answer:  # noqa: S310 (our own server)
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
+            with error:
+                return error.code, error.read().decode()
 
     def stop(self, number=signal.SIGTERM):
         """Send a signal and return the exit code."""
         self.process.send_signal(number)
-        self.process.communicate(timeout=60)
-        return self.process.returncode
+        return self.process.wait(timeout=60)
 
 
 @pytest.fixture
