@@ -6,7 +6,7 @@ In: `Config`. Out: `Assembled`: a loop ready to be opened, and what a report or 
 import dataclasses
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,8 +22,9 @@ from connectors import (
 )
 from pipeline import faults
 from pipeline.checkpoint import Checkpoint, CheckpointStore
-from pipeline.config import Config
+from pipeline.config import Config, FeatureSettings, NetworkSettings, OptimizerSettings
 from pipeline.labels import LabelQueue
+from pipeline.model import Model
 from pipeline.prequential import Parts, Plan, Prequential
 from pipeline.scores import Scores, Target
 from pipeline.settings import SettingsError, plain
@@ -34,12 +35,13 @@ from streamnn.learner import Learner, LearnerSpec
 from streamnn.lr_control import make_control
 from streamnn.networks import MLPSpec
 from streamnn.optimizers import OPTIMIZERS, Adam, Optimizer
+from streamnn.pool import PoolLearner, PoolSpec
 
 T = TypeVar("T")
 
 # what shapes the model; everything else (paths, ports, limits, chunk sizes) may change between two runs of one model
-SHAPING = ("seed", "mode", "labels", "features", "network", "optimizer", "drift", "rate", "scores")
-NOT_SHAPING = {"mode": ("chunk",), "labels": ("max_pending",)}
+SHAPING = ("seed", "model", "mode", "labels", "features", "network", "optimizer", "drift", "rate", "scores")
+NOT_SHAPING = {"model": ("engine",), "mode": ("chunk",), "labels": ("max_pending",)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ def assemble(config: Config) -> Assembled:
     resolved = resolve(config.stream, look(spec))
     crash_point = faults.from_environment(os.environ)
     store, checkpoint = _store(config, crash_point)
-    learner = Learner(learner_spec(config, resolved))
+    learner = model(config, resolved)
     for target, classes in resolved.classes.items():
         learner.targets.declare(target, classes)
     predictions: Sink[Predictions] | None = None
@@ -137,6 +139,56 @@ def assemble(config: Config) -> Assembled:
     return Assembled(config, resolved, Prequential(plan, parts), store, checkpoint)
 
 
+def preset(config: Config) -> str:
+    """Return the preset in force.
+
+    Raises:
+        SettingsError: a pool is asked for, and settings that only a single network has.
+    """
+    single = {
+        "network": config.network != NetworkSettings(),
+        "optimizer.name": config.optimizer.name != OptimizerSettings().name,
+        "optimizer.options": bool(config.optimizer.options),
+        "features.clip, outlier or horizon": replace(config.features, capacity=8, max_categories=100, hash_buckets=32)
+        != FeatureSettings(),
+    }
+    given = [name for name, changed in single.items() if changed]
+    if config.model.preset == "auto":
+        return "single" if given else "best"
+    if config.model.preset != "single" and given:
+        raise SettingsError(
+            f"model.preset is {config.model.preset}, a pool with constants of its own, but {', '.join(given)} is set,"
+            " which only a single network has; set model.preset=single, or leave it out"
+        )
+    return config.model.preset
+
+
+def model(config: Config, resolved: Resolved) -> Model:
+    """Make what learns.
+
+    Raises:
+        SettingsError: a setting is outside its range.
+    """
+    chosen = preset(config)
+    if chosen == "single":
+        return Learner(learner_spec(config, resolved))
+    f = config.features
+    return PoolLearner(
+        _checked(
+            "configuration",
+            lambda: PoolSpec(
+                targets=resolved.targets,
+                preset=chosen,  # type: ignore[arg-type]  # one of the names above
+                feature_capacity=f.capacity,
+                max_categories=f.max_categories,
+                hash_buckets=f.hash_buckets,
+                seed=config.seed,
+                engine=config.model.engine,
+            ),
+        )
+    )
+
+
 def learner_spec(config: Config, resolved: Resolved) -> LearnerSpec:
     """Return what the learner is made from.
 
@@ -162,7 +214,7 @@ def learner_spec(config: Config, resolved: Resolved) -> LearnerSpec:
             accumulate=n.accumulate,
             dtype=n.dtype,
             seed=config.seed,
-            engine=n.engine,
+            engine=config.model.engine,
         ),
     )
 
@@ -194,6 +246,7 @@ def fingerprint(config: Config, resolved: Resolved) -> dict[str, Any]:
     for section, keys in NOT_SHAPING.items():
         shaping[section] = {k: v for k, v in shaping[section].items() if k not in keys}
     schema = resolved.schema
+    shaping["model"]["preset"] = preset(config)
     shaping["stream"] = {
         "task": resolved.task,
         "targets": [f"{t.kind} {t.name}" for t in resolved.targets],

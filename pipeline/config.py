@@ -69,8 +69,22 @@ class FeatureSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSettings:
+    """What learns."""
+
+    preset: Literal["auto", "best", "fast", "lite", "single"] = setting(
+        "auto",
+        "best, fast, lite = a pool of small members, more of them predict better and take longer; single = the one"
+        " network of [network] and [optimizer]; auto = single if anything there is set, else best",
+    )
+    engine: Literal["auto", "native", "eager"] = setting(
+        "auto", "native = compiled C, eager = torch or NumPy, auto = native where there is a compiler"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkSettings:
-    """The network."""
+    """The network of preset single."""
 
     units: tuple[int, ...] = setting((64,), "width of each hidden layer; [] = a linear model")
     activation: Literal["relu", "leaky_relu", "tanh", "gelu", "silu", "mish", "selu"] = setting(
@@ -80,9 +94,6 @@ class NetworkSettings:
     dropout: float = setting(0.0, "fraction of hidden units dropped while learning", low=0.0, high=0.99)
     skip: bool = setting(True, "a linear path from inputs to outputs beside the hidden layers")
     dtype: Literal["float32", "float64"] = setting("float32", "precision")
-    engine: Literal["auto", "native", "eager"] = setting(
-        "auto", "native = compiled to C, eager = torch step by step, auto = native where it can be"
-    )
     accumulate: int = setting(1, "micro-batches whose gradients make one update", low=1)
     class_capacity: int = setting(
         8, "classes there is room for at the start, a power of two; doubles when needed", low=2
@@ -170,6 +181,7 @@ class Config:
     mode: ModeSettings = field(default_factory=ModeSettings)
     labels: LabelSettings = field(default_factory=LabelSettings)
     features: FeatureSettings = field(default_factory=FeatureSettings)
+    model: ModelSettings = field(default_factory=ModelSettings)
     network: NetworkSettings = field(default_factory=NetworkSettings)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     drift: DriftSettings = field(default_factory=DriftSettings)

@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from connectors import Joined, Record
+from pipeline.model import Model
 from pipeline.packing import pack, unpack
 from streamnn.heads import Head
-from streamnn.learner import Learner, pad_labels
+from streamnn.learner import pad_labels
 from streamnn.operations import FloatArray, IntArray, Kind, Operations, Rows
 
 
@@ -116,7 +117,7 @@ class LabelQueue:
         """Whether labels come with their events."""
         return self._events == 0 and self._seconds == 0
 
-    def arrange(self, block: Block, learner: Learner) -> Work:
+    def arrange(self, block: Block, learner: Model) -> Work:
         """List the operations for new events and for the labels that arrive before each of them."""
         labelled = ~np.isnan(block.truth).all(axis=1)
         if self.immediate:
@@ -138,7 +139,7 @@ class LabelQueue:
             listed.append((Kind.PREDICT_OBSERVE, old + start, old + stop))
         return Work(merged, Operations.of(listed), old)
 
-    def keep(self, work: Work, served: FloatArray, learner: Learner, refused: Mapping[int, str]) -> None:
+    def keep(self, work: Work, served: FloatArray, learner: Model, refused: Mapping[int, str]) -> None:
         """Remember events of a finished work whose labels have not arrived yet."""
         if self.immediate:
             return
@@ -151,7 +152,7 @@ class LabelQueue:
             left = left.slice(len(left) - self._capacity, len(left))
         self._pending, self._head = left, learner.head
 
-    def drain(self, learner: Learner) -> Work | None:
+    def drain(self, learner: Model) -> Work | None:
         """At the end of a stream: learn the labels still on their way, in order. None if there are none."""
         if self._pending is None or not len(self._pending):
             return None
@@ -171,7 +172,7 @@ class LabelQueue:
             }  # fmt: skip
         return state
 
-    def load_state_dict(self, state: Mapping[str, Any], *, learner: Learner) -> None:
+    def load_state_dict(self, state: Mapping[str, Any], *, learner: Model) -> None:
         """Take back what `state_dict` returned; the learner has been restored before."""
         self.expired, self._now_s = state["expired"], state["now_s"]
         self._pending, self._head = None, None
@@ -203,7 +204,7 @@ class LabelQueue:
         moment = np.concatenate([pending.moment_s, block.moment_s[labelled]])
         return np.searchsorted(np.maximum.accumulate(moment) + self._seconds, block.moment_s, side="right")
 
-    def _take(self, learner: Learner, block: Block) -> Block:
+    def _take(self, learner: Model, block: Block) -> Block:
         if self._seconds:
             # stream time never runs backwards, and an event without a time happens now
             filled = np.maximum.accumulate(np.concatenate([[self._now_s], np.nan_to_num(block.moment_s, nan=-np.inf)]))
@@ -211,7 +212,7 @@ class LabelQueue:
             self._now_s = float(filled[-1])
         return block.slice(0, 0) if self._pending is None else self._padded(learner)
 
-    def _padded(self, learner: Learner) -> Block:
+    def _padded(self, learner: Model) -> Block:
         p, head = self._pending, self._head
         assert p is not None
         assert head is not None

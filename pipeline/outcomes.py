@@ -8,9 +8,9 @@ import numpy.typing as npt
 
 from connectors import Predictions
 from pipeline.labels import Block
+from pipeline.model import Model
 from pipeline.scores import Outcome
 from streamnn.heads import Head
-from streamnn.learner import Learner
 from streamnn.operations import FloatArray, IntArray
 from streamnn.targets import decide
 
@@ -41,7 +41,7 @@ def outcome(number: IntArray, served: FloatArray, truth: FloatArray, head: Head)
     )
 
 
-def predictions(block: Block, learner: Learner) -> Predictions:
+def predictions(block: Block, learner: Model) -> Predictions:
     """Describe the events of a block for a prediction sink, with classes by name.
 
     A class that does not exist yet is left out.

@@ -24,10 +24,10 @@ from pipeline.checkpoint import Checkpoint, CheckpointError, CheckpointStore
 from pipeline.faults import CrashPoint
 from pipeline.intake import Intake
 from pipeline.labels import Block, LabelQueue, Work, select
+from pipeline.model import Model
 from pipeline.outcomes import outcome, predictions
 from pipeline.scores import Scores
 from streamnn.drift import DriftDetector
-from streamnn.learner import Learner
 from streamnn.lr_control import Action, RateControl
 from streamnn.operations import FloatArray, Kind
 
@@ -92,7 +92,7 @@ class Parts:
     """Everything the loop drives. Sinks and store may be absent."""
 
     source: Source
-    learner: Learner
+    learner: Model
     queue: LabelQueue
     scores: Scores
     detector: DriftDetector

@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.assembly import Assembled
+from pipeline.assembly import Assembled, preset
+from pipeline.model import Model
 from pipeline.scores import primary
 from pipeline.settings import plain
 from pipeline.versions import versions
+from streamnn.pool import PoolLearner
 
 MOST_DROPPED = 6  # reasons shown to people
 
@@ -57,18 +59,27 @@ def report(run: Assembled) -> dict[str, Any]:
             "learning_rate": loop.control.rates,
             "curves": {name: [list(p) for p in points] for name, points in scores.history().items()},
             "model": {
+                "preset": preset(run.config),
                 "engine": learner.engine,
                 "parameters": learner.parameters,
                 "features": learner.features.names if learner.features.active <= 200 else learner.features.active,
                 "classes": {t.name: list(learner.targets.classes(t.name)) for t in run.resolved.targets},
                 "growths": learner.growths,
                 "compilations": learner.compilations,
+                "members": members(learner),
             },
             "interrupted": loop.interrupted,
             "config": plain(run.config),
             "versions": versions(),
         }
     )
+
+
+def members(learner: Model) -> dict[str, dict[str, list[float]]]:
+    """Return, for each target, each member's weight in the hedge and in the stack; {} for a single network."""
+    if not isinstance(learner, PoolLearner):
+        return {}
+    return {target: {name: list(w) for name, w in weights.items()} for target, weights in learner.weights.items()}
 
 
 def dropped(counts: Mapping[str, int]) -> dict[str, int]:
@@ -131,9 +142,13 @@ def lines(figures: Mapping[str, Any]) -> list[str]:
         found.append(f"{sum(figures['dropped'].values()):,} records could not be used: {told}{more}")
     model = figures["model"]
     found.append(
-        f"model: {model['parameters']:,} weights, {model['engine']} engine; {len(figures['drifts'])} drifts,"
-        f" learning rate {figures['learning_rate'][-1][1]:.4g}"
+        f"model: {model['preset']}, {model['parameters']:,} weights, {model['engine']} engine;"
+        f" {len(figures['drifts'])} drifts, learning rate {figures['learning_rate'][-1][1]:.4g}"
     )
+    for target, weights in model["members"].items():
+        carry = sorted(((w[0], name) for name, w in weights.items()), reverse=True)[:4]
+        told = ", ".join(f"{name} {w:.0%}" for w, name in carry)
+        found.append(f"who carries the prediction of {target}: {told}")
     found.append("")
     found += table(figures["metrics"], figures["baselines"])
     return found

@@ -190,7 +190,7 @@ def test_interrupt_writes_checkpoint_and_report(tmp_path):
     path = tmp_path / "s.csv"
     write_csv(path, 300_000)
     whole = tmp_path / "whole.jsonl"
-    words = ["replay", path, "--target", "y", "--set", "network.engine=eager", "--limit", "4000"]
+    words = ["replay", path, "--target", "y", "--set", "model.engine=eager", "--limit", "4000"]
     streamnn(*words, "--predictions", whole, cwd=tmp_path, check=0)
     out, report = tmp_path / "p.jsonl", tmp_path / "r.json"
     more = ["--predictions", out, "--report", report, "--checkpoint", tmp_path / "ck", "--resume"]

@@ -32,7 +32,8 @@ every_events = 200
 [telemetry]
 port = 0
 
-[network]
+[model]
+preset = "single"
 engine = "eager"
 """
 
