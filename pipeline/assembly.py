@@ -5,26 +5,20 @@ In: `Config`. Out: `Assembled`: a loop ready to be opened, and what a report or 
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from connectors import (
-    DeadLetter,
-    Predictions,
-    Sink,
-    StreamSpec,
-    look,
-    open_dead_letters,
-    open_predictions,
-    open_source,
-)
+from connectors import StreamHead, StreamSpec, look
+from connectors.kafka import Commits
 from pipeline import faults
 from pipeline.checkpoint import Checkpoint, CheckpointStore
 from pipeline.config import Config, FeatureSettings, NetworkSettings, OptimizerSettings
 from pipeline.labels import LabelQueue
 from pipeline.model import Model
+from pipeline.outside import connect, is_kafka
 from pipeline.prequential import Parts, Plan, Prequential
 from pipeline.scores import Scores, Target
 from pipeline.settings import SettingsError, plain
@@ -46,13 +40,19 @@ NOT_SHAPING = {"model": ("engine",), "mode": ("chunk",), "labels": ("max_pending
 
 @dataclass(frozen=True, slots=True)
 class Assembled:
-    """A loop with what it was made from. `checkpoint` is what it goes on from, None = from the beginning."""
+    """A loop with what it was made from.
+
+    Attributes:
+        checkpoint: what it goes on from; None = from the beginning.
+        stopping: to be set when the process is to stop.
+    """
 
     config: Config
     resolved: Resolved
     loop: Prequential
     store: CheckpointStore | None
     checkpoint: Checkpoint | None
+    stopping: threading.Event
 
     def close(self) -> None:
         """Give up everything that is held open."""
@@ -86,20 +86,17 @@ def assemble(config: Config) -> Assembled:
         max_record_bytes=config.stream.max_record_bytes,
         seed=config.seed,
     )
-    resolved = resolve(config.stream, look(spec))
+    topic = is_kafka(config.stream.source)
+    resolved = resolve(config.stream, StreamHead((), 0) if topic else look(spec))
+    stopping = threading.Event()
+    outside = connect(config, spec, resolved.schema, stopping)
     crash_point = faults.from_environment(os.environ)
-    store, checkpoint = _store(config, crash_point)
+    store, checkpoint = _store(config, crash_point, outside.commits)
     learner = model(config, resolved)
     for target, classes in resolved.classes.items():
         learner.targets.declare(target, classes)
-    predictions: Sink[Predictions] | None = None
-    if config.output.predictions:
-        predictions = open_predictions(Path(config.output.predictions))
-    dead_letters: Sink[Sequence[DeadLetter]] | None = None
-    if config.output.dead_letters:
-        dead_letters = open_dead_letters(Path(config.output.dead_letters))
     parts = Parts(
-        source=open_source(spec, resolved.schema),
+        source=outside.source,
         learner=learner,
         queue=LabelQueue(
             delay_events=config.labels.delay_events,
@@ -119,9 +116,10 @@ def assemble(config: Config) -> Assembled:
             "rate.options", lambda: make_control(config.rate.control, config.optimizer.rate, config.rate.options)
         ),
         crash_point=crash_point,
-        predictions=predictions,
-        dead_letters=dead_letters,
+        predictions=outside.predictions,
+        dead_letters=outside.dead_letters,
         store=store,
+        commits=outside.commits,
     )
     plan = Plan(
         targets=tuple(t.name for t in resolved.targets),
@@ -132,11 +130,12 @@ def assemble(config: Config) -> Assembled:
         chunk=config.mode.chunk,
         control_every=config.rate.every,
         checkpoint_every=config.checkpoint.every_events,
+        checkpoint_every_s=config.checkpoint.every_s,
         limit=config.stream.limit,
         patience_s=config.output.patience_s,
         fingerprint=fingerprint(config, resolved),
     )
-    return Assembled(config, resolved, Prequential(plan, parts), store, checkpoint)
+    return Assembled(config, resolved, Prequential(plan, parts), store, checkpoint, stopping)
 
 
 def preset(config: Config) -> str:
@@ -260,18 +259,47 @@ def fingerprint(config: Config, resolved: Resolved) -> dict[str, Any]:
     return shaping
 
 
-def _store(config: Config, crash_point: faults.CrashPoint) -> tuple[CheckpointStore | None, Checkpoint | None]:
-    if not config.checkpoint.folder:
+def _store(
+    config: Config, crash_point: faults.CrashPoint, commits: Commits | None
+) -> tuple[CheckpointStore | None, Checkpoint | None]:
+    """Open the folder of checkpoints and find the one to go on from."""
+    folder = config.checkpoint.folder
+    if not folder:
+        if is_kafka(config.stream.source):
+            raise SettingsError("checkpoint.folder: a topic is read for long; say where checkpoints go")
         return None, None
-    store = CheckpointStore(Path(config.checkpoint.folder), keep=config.checkpoint.keep, crash_point=crash_point)
+    if commits is not None and config.checkpoint.keep < 2:
+        raise SettingsError("checkpoint.keep is 1, but a transaction needs at least 2: the newest may not be committed")
+    store = CheckpointStore(Path(folder), keep=config.checkpoint.keep, crash_point=crash_point)
     store.claim()
-    checkpoint = store.latest() if config.checkpoint.resume else None
     if not config.checkpoint.resume and store.paths():
         raise SettingsError(
-            f"checkpoint.folder: {config.checkpoint.folder} holds checkpoints already. Add --resume to go on from the"
-            " newest, or choose another folder."
+            f"checkpoint.folder: {folder} holds checkpoints already. Add --resume to go on from the newest, or choose"
+            " another folder."
         )
-    return store, checkpoint
+    if commits is None:
+        return store, store.latest() if config.checkpoint.resume else None
+    return store, _named(store, commits.last_checkpoint())
+
+
+def _named(store: CheckpointStore, named: str | None) -> Checkpoint | None:
+    """Return the checkpoint that the committed positions name."""
+    if named is None:
+        newest = store.paths()[-1:]
+        if newest and store.load(newest[0]).number > 0:
+            raise SettingsError(
+                f"checkpoint.folder: {store.folder} holds {newest[0].name}, but no positions are committed under"
+                " kafka.group. The group is mistyped, or its offsets have expired: correct the group, or begin afresh"
+                " with another folder."
+            )
+        return None
+    path = store.path(int(named))
+    if not path.exists():
+        raise SettingsError(
+            f"checkpoint.folder: the committed positions belong to checkpoint {named}, but {path} is not there. Use the"
+            " folder of the run that committed them, or begin afresh with another kafka.group."
+        )
+    return store.load(path)
 
 
 def _checked(what: str, make: Callable[[], T]) -> T:

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -113,7 +114,7 @@ def _drive(run: Assembled, *, quiet: bool, telemetry: Telemetry | None) -> tuple
         health.ready = True
         metric = report.headline(run.resolved.task)
         with (
-            _signals() as got,
+            _signals(run.stopping) as got,
             Display(metric, limit=config.stream.limit, stream=sys.stderr, quiet=quiet) as display,
         ):
 
@@ -142,13 +143,14 @@ def _drive(run: Assembled, *, quiet: bool, telemetry: Telemetry | None) -> tuple
 
 
 @contextmanager
-def _signals() -> Iterator[list[int]]:
+def _signals(stopping: threading.Event) -> Iterator[list[int]]:
     """Collect SIGINT and SIGTERM instead of dying; the second one of a kind kills as usual."""
     got: list[int] = []
-    before = {}
+    before: dict[int, Any] = {}
 
     def note(number: int, _frame: FrameType | None) -> None:
         got.append(number)
+        stopping.set()
         signal.signal(number, before[number])
 
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -16,7 +16,9 @@ Task = Literal["auto", "binary", "multiclass", "multilabel", "multioutput", "reg
 class StreamSettings:
     """Where events come from and what their fields mean."""
 
-    source: str = setting("", "path (.csv, .jsonl, .parquet, .libsvm, each also .gz), river:NAME or synth:NAME")
+    source: str = setting(
+        "", "path (.csv, .jsonl, .parquet, .libsvm, each also .gz), kafka:TOPIC, river:NAME or synth:NAME"
+    )
     targets: tuple[str, ...] = setting((), "names of the columns to predict")
     targets_last: int = setting(0, "instead of names: the last N columns are the targets", low=0)
     task: Task = setting("auto", "what the targets are; auto asks where it would have to guess")
@@ -154,11 +156,67 @@ class OutputSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KafkaSettings:
+    """A Kafka cluster, what is read from it and what is written to it; see `connectors.kafka`."""
+
+    bootstrap_servers: str = setting("localhost:9092", "host:port of some brokers, separated by commas")
+    model: str = setting("streamnn", "name of this model: in headers, and where nothing else is set as group and id")
+    group: str = setting("", "group under which positions are committed, one model's own; empty = model")
+    delivery: Literal["at_least_once", "transactional"] = setting(
+        "at_least_once",
+        "transactional = predictions, dead letters and positions in one transaction with each checkpoint: exactly once"
+        " for readers of committed records",
+    )
+    transactional_id: str = setting("", "the same for every process that may run this model; empty = streamnn-MODEL")
+    transaction_timeout_s: float = setting(
+        300.0, "how long a transaction may stay open; checkpoints come before", low=1.0
+    )
+    predictions_topic: str = setting("", "topic for predictions; empty = not written to Kafka")
+    dead_letters_topic: str = setting("", "topic for records that could not be used")
+    format: Literal["json", "avro"] = setting("json", "of the records read")
+    avro_schema: str = setting("", "file with the schema that plain Avro records were written with")
+    registry_url: str = setting("", "schema registry, for Avro records framed with the number of their schema")
+    registry_user: str = setting("", "who logs in at the registry")
+    registry_password_file: str = setting("", "file that holds the password, first line")
+    registry_password_env: str = setting("", "environment variable that holds the password")
+    partitions: tuple[int, ...] = setting((), "those that this model owns; [] = all that there are at the first start")
+    start: str = setting("earliest", "where the very first start begins: earliest, latest, or a moment in ISO 8601")
+    until: Literal["forever", "end"] = setting("forever", "end = stop at what is the end of the topic at the start")
+    order: Literal["timestamp", "arrival"] = setting(
+        "timestamp", "how partitions are merged: by record timestamp (the same order whenever read), or as they come"
+    )
+    idle_wait_s: float = setting(1.0, "how long a partition that has nothing is waited for while others have", low=0.0)
+    lost: Literal["stop", "skip"] = setting("stop", "what is done if records not yet read have been deleted")
+    new_partitions: Literal["refuse", "accept"] = setting("refuse", "what is done if the topic gets more partitions")
+    committed_only: bool = setting(True, "leave out records of open and aborted transactions")
+    buffer_records: int = setting(10_000, "read ahead at most, per partition", low=1)
+    stall_s: float = setting(30.0, "the consumer is made anew after so long without a record that is there", low=1.0)
+    client: Literal["kafka-python", "confluent-kafka"] = setting("kafka-python", "library; the second: extra `fast`")
+    security: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = setting("plaintext", "protocol")
+    ca_file: str = setting("", "certificates that are trusted, PEM; empty = those of the system")
+    certificate_file: str = setting("", "certificate of this client, PEM")
+    key_file: str = setting("", "key of this client, PEM")
+    key_password_file: str = setting("", "file that holds the password of the key, first line")
+    key_password_env: str = setting("", "environment variable that holds it")
+    mechanism: str = setting("PLAIN", "how the user logs in: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, ...")
+    user: str = setting("", "who logs in")
+    password_file: str = setting("", "file that holds the password, first line")
+    password_env: str = setting("", "environment variable that holds the password")
+    compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = setting("none", "of what is written")
+    start_wait_s: float = setting(30.0, "how long a cluster that cannot be reached is waited for at start", low=0.0)
+    give_up_s: float = setting(0.0, "how long one that is lost later is waited for; 0 = for ever", low=0.0)
+    common: dict[str, object] = setting({}, "further settings of the library, by its own names", secret=True)
+    consumer: dict[str, object] = setting({}, "further settings of its consumer", secret=True)
+    producer: dict[str, object] = setting({}, "further settings of its producer", secret=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointSettings:
     """Surviving a stop."""
 
     folder: str = setting("", "where checkpoints go; empty = none are written")
     every_events: int = setting(10_000, "events between checkpoints", low=1)
+    every_s: float = setting(10.0, "a checkpoint is also taken after so many seconds; 0 = never for that", low=0.0)
     keep: int = setting(3, "checkpoints kept", low=1)
     resume: bool = setting(False, "go on from the newest checkpoint in the folder")
 
@@ -188,5 +246,6 @@ class Config:
     rate: RateSettings = field(default_factory=RateSettings)
     scores: ScoreSettings = field(default_factory=ScoreSettings)
     output: OutputSettings = field(default_factory=OutputSettings)
+    kafka: KafkaSettings = field(default_factory=KafkaSettings)
     checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
     telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)

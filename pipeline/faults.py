@@ -23,6 +23,8 @@ CRASH_POINTS = (
     "after_fsync",
     "before_rename",
     "after_rename",
+    "before_commit",
+    "after_commit",
     "before_sink_flush",
     "after_sink_flush",
 )

@@ -119,7 +119,7 @@ class LabelQueue:
 
     def arrange(self, block: Block, learner: Model) -> Work:
         """List the operations for new events and for the labels that arrive before each of them."""
-        labelled = ~np.isnan(block.truth).all(axis=1)
+        labelled: npt.NDArray[np.bool_] = ~np.all(np.isnan(block.truth), axis=1)
         if self.immediate:
             return Work(block, self._immediate(labelled, block.rows.number), 0)
         pending = self._take(learner, block)

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from connectors import Chunk, DeadLetter, Picked, Predictions, Record, Sink, SinkError, Source, SourceError
+from connectors.kafka import Commits
 from pipeline.checkpoint import Checkpoint, CheckpointError, CheckpointStore
 from pipeline.faults import CrashPoint
 from pipeline.intake import Intake
@@ -89,7 +90,11 @@ class Control:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """Everything the loop drives. Sinks and store may be absent."""
+    """Everything the loop drives. Sinks, store and commits may be absent.
+
+    With `commits` what was written becomes visible with the checkpoint it belongs to; what would come after the last
+    one (a last, smaller micro-batch) waits for more events.
+    """
 
     source: Source
     learner: Model
@@ -101,6 +106,7 @@ class Parts:
     predictions: Sink[Predictions] | None = None
     dead_letters: Sink[Sequence[DeadLetter]] | None = None
     store: CheckpointStore | None = None
+    commits: Commits | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +126,7 @@ class Plan:
     chunk: int
     control_every: int
     checkpoint_every: int
+    checkpoint_every_s: float
     limit: int
     patience_s: float
     fingerprint: dict[str, Any]
@@ -140,6 +147,7 @@ class Prequential:
         self.loss = float("nan")  # mean of the last decision's interval
         self._offset = 0  # of the next record to read
         self._checkpointed: int | None = None  # event count of the newest checkpoint
+        self._durable, self._durable_s = 0, time.monotonic()  # records that it covers, and when it was taken
         self._intake = Intake(parts.source, plan.chunk)
         self._stop: Callable[[], bool] = lambda: False
 
@@ -195,7 +203,7 @@ class Prequential:
             except SourceError as error:  # what came before it is whole, and is kept
                 self.failure = error
             self.checkpoint()
-            if not self.interrupted and self.failure is None:
+            if not self.interrupted and self.failure is None and self.parts.commits is None:
                 self._finish()
         except (SinkError, CheckpointError) as error:
             self.failure = error
@@ -214,7 +222,7 @@ class Prequential:
                 return
             self._process(block)
             self.counters.seconds = time.monotonic() - began
-            if _crosses(before, self.counters.events, plan.checkpoint_every):
+            if _crosses(before, self.counters.events, plan.checkpoint_every) or self._due():
                 self.checkpoint()
             report(self)
             if self._intake.idle:
@@ -234,12 +242,27 @@ class Prequential:
             lengths[name] = self._patiently(sink.flush)
             p.crash_point("after_sink_flush")
         self._checkpointed = self.counters.events
+        self._durable, self._durable_s = self._offset, time.monotonic()
         if p.store is None:
             return
         store, state, began = p.store, self._state(lengths), time.monotonic()
         path = self._patiently(lambda: store.save(self.counters.events, state))
+        if p.commits is not None:
+            p.crash_point("before_commit")
+            p.commits.commit(str(self.counters.events), state["source"])
+            p.crash_point("after_commit")
         p.source.commit(self._offset)
         self.written = Written(self.written.number + 1, time.monotonic() - began, path.stat().st_size)
+
+    def _due(self) -> bool:
+        """Tell whether the clock, or a transaction that has been open for long, asks for a checkpoint.
+
+        When checkpoints are taken changes nothing that is learned or written.
+        """
+        if self.parts.commits is not None and self.parts.commits.due:
+            return True
+        every = self.plan.checkpoint_every_s
+        return bool(every) and self._offset > self._durable and time.monotonic() - self._durable_s >= every
 
     def _state(self, lengths: dict[str, int]) -> dict[str, Any]:
         """Return everything that a checkpoint holds."""

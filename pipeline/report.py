@@ -40,7 +40,7 @@ def report(run: Assembled) -> dict[str, Any]:
     loop = run.loop
     counters, learner, scores = loop.counters, loop.parts.learner, loop.parts.scores
     seconds = counters.seconds
-    return _plain(
+    figures: dict[str, Any] = _plain(
         {
             "events": counters.events,
             "learned": counters.learned,
@@ -73,6 +73,7 @@ def report(run: Assembled) -> dict[str, Any]:
             "versions": versions(),
         }
     )
+    return figures
 
 
 def members(learner: Model) -> dict[str, dict[str, list[float]]]:

@@ -48,9 +48,14 @@ class Described:
     doc: str
 
 
-def setting(default: Any, doc: str, *, low: float | None = None, high: float | None = None) -> Any:
-    """Make a field with a default, a meaning, and a range for numbers (both ends included)."""
-    metadata = {"doc": doc, "low": low, "high": high}
+def setting(
+    default: Any, doc: str, *, low: float | None = None, high: float | None = None, secret: bool = False
+) -> Any:
+    """Make a field with a default, a meaning, and a range for numbers (both ends included).
+
+    What is `secret` is never shown, in a report or a listing.
+    """
+    metadata = {"doc": doc, "low": low, "high": high, "secret": secret}
     if isinstance(default, dict):
         return field(default_factory=lambda: dict(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -113,12 +118,14 @@ def describe(kind: type[Any], prefix: str = "") -> list[Described]:
 
 
 def plain(settings: Any) -> dict[str, Any]:
-    """Return settings as nested plain values, for reports and checkpoints."""
+    """Return settings as nested plain values, for reports and checkpoints; what is secret is hidden."""
     found: dict[str, Any] = {}
     for f in dataclasses.fields(settings):
         value = getattr(settings, f.name)
         if dataclasses.is_dataclass(value):
             found[f.name] = plain(value)
+        elif f.metadata["secret"] and value:
+            found[f.name] = dict.fromkeys(value, "hidden")
         elif isinstance(value, tuple):
             found[f.name] = list(value)
         elif isinstance(value, dict):
@@ -219,6 +226,8 @@ def _value(key: str, hint: Any, metadata: Mapping[str, Any], given: Given) -> An
         if value not in get_args(hint):
             raise _wrong(key, hint, metadata, given)
         return value
+    if hint is object:
+        return value
     fits = isinstance(value, hint) and not (hint is not bool and isinstance(value, bool))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         value, fits = float(value), True
@@ -280,7 +289,13 @@ def _name(hint: Any) -> str:
         return f"a list of {_name(get_args(hint)[0]).removeprefix('a ').removeprefix('an ')}s"
     if origin is dict:
         return f"a table of {_name(get_args(hint)[1]).removeprefix('a ').removeprefix('an ')}s"
-    names: dict[Any, str] = {str: "a string", int: "an integer", float: "a number", bool: "true or false"}
+    names: dict[Any, str] = {
+        str: "a string",
+        int: "an integer",
+        float: "a number",
+        bool: "true or false",
+        object: "value",
+    }
     if origin is types.UnionType:
         return " or ".join(_name(part) for part in get_args(hint))
     return names[hint]

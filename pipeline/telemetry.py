@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from connectors.kafka import KafkaSource
 from pipeline.prequential import Prequential
 from pipeline.versions import versions
 
@@ -70,6 +71,19 @@ class Telemetry:
         self._checkpoint_at = Gauge(
             "streamnn_last_checkpoint_timestamp_seconds", "When the newest checkpoint was written", registry=r
         )
+        self._kafka = {
+            "lag_records": Gauge(
+                "streamnn_consumer_lag_records", "Records of the topic not handed out yet", registry=r
+            ),
+            "buffered": Gauge("streamnn_consumer_buffered_records", "Records read ahead", registry=r),
+            "paused": Gauge("streamnn_consumer_paused_partitions", "Partitions paused: enough is buffered", registry=r),
+            "expired_waits": Gauge(
+                "streamnn_consumer_expired_waits", "Idle partitions no longer waited for", registry=r
+            ),
+            "stalls": Gauge("streamnn_consumer_stalls", "Times the consumer was made anew", registry=r),
+            "lost_records": Gauge("streamnn_consumer_lost_records", "Records deleted before being read", registry=r),
+            "unreachable_s": Gauge("streamnn_consumer_unreachable_seconds", "Time without the cluster", registry=r),
+        }
 
     def block(self, loop: Prequential) -> None:
         """Take note of a finished block."""
@@ -106,6 +120,11 @@ class Telemetry:
         self._parameters.set(loop.parts.learner.parameters)
         self._features.set(loop.parts.learner.features.active)
         self._position.set(loop.offset)
+        source = loop.parts.source
+        if isinstance(source, KafkaSource):
+            told = source.statistics
+            for name, gauge in self._kafka.items():
+                gauge.set(getattr(told, name))
         scores = loop.parts.scores
         for span, found in (("overall", scores.metrics()), ("window", scores.window()), ("fading", scores.fading())):
             for name, value in found.items():

@@ -1,0 +1,179 @@
+"""From settings to what lies outside: source, sinks, and where Kafka is used the transaction that joins them.
+
+In: `Config` and the schema. Out: `Outside`. A source named `kafka:TOPIC` is a topic of the cluster in [kafka]; everything
+else is a file, a stream of river's, or a generator.
+"""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from connectors import (
+    Codec,
+    DeadLetter,
+    JsonCodec,
+    Predictions,
+    Schema,
+    Sink,
+    Source,
+    StreamSpec,
+    open_dead_letters,
+    open_predictions,
+    open_source,
+)
+from connectors.avro import AvroCodec, FileSchema, RegistrySchemas, RegistrySettings
+from connectors.kafka import (
+    Channel,
+    Commits,
+    Delivery,
+    KafkaConnection,
+    KafkaDeadLetters,
+    KafkaPredictions,
+    KafkaReading,
+    KafkaSource,
+    Transaction,
+    library,
+)
+from pipeline.config import Config, KafkaSettings
+from pipeline.settings import SettingsError
+
+SCHEME = "kafka:"
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What the loop is connected to. `commits` is there where predictions and positions are committed together."""
+
+    source: Source
+    predictions: Sink[Predictions] | None
+    dead_letters: Sink[Sequence[DeadLetter]] | None
+    commits: Commits | None
+
+
+def is_kafka(source: str) -> bool:
+    """Tell whether a source is a topic."""
+    return source.startswith(SCHEME)
+
+
+def connect(config: Config, spec: StreamSpec, schema: Schema, stopping: threading.Event) -> Outside:
+    """Make source and sinks; none is opened yet.
+
+    Args:
+        config: settings.
+        spec: the stream, where it is no topic.
+        schema: what records are decoded with.
+        stopping: set once the process is to stop: then a cluster that does not answer is waited for no longer.
+
+    Raises:
+        SettingsError: settings contradict one another.
+        ConnectorError: something outside refuses.
+    """
+    k, out = config.kafka, config.output
+    for name, topic, file in (
+        ("predictions", k.predictions_topic, out.predictions),
+        ("dead_letters", k.dead_letters_topic, out.dead_letters),
+    ):
+        if topic and file:
+            raise SettingsError(f"output.{name} and kafka.{name}_topic are both set; give one of them")
+    source: Source
+    commits: Transaction | None = None
+    channel: Channel | None = None
+    if is_kafka(config.stream.source) or k.predictions_topic or k.dead_letters_topic:
+        made = library(connection(k))
+    if is_kafka(config.stream.source):
+        topic = config.stream.source.removeprefix(SCHEME)
+        if k.delivery == "transactional":
+            commits = channel = Transaction(
+                made,
+                source_topic=topic,
+                group=k.group or k.model,
+                identity=k.transactional_id or f"streamnn-{k.model}",
+                timeout_s=k.transaction_timeout_s,
+                give_up_s=k.give_up_s,
+                stopping=stopping.is_set,
+            )
+        source = KafkaSource(
+            reading(k, topic), made, codec(k, schema, spec), commits=commits is None, give_up_s=k.give_up_s
+        )
+    else:
+        if k.delivery == "transactional":
+            raise SettingsError(
+                "kafka.delivery is transactional, which needs a topic as the source (stream.source = kafka:TOPIC):"
+                " the transaction joins predictions with its positions"
+            )
+        source = open_source(spec, schema)
+    if channel is None and (k.predictions_topic or k.dead_letters_topic):
+        channel = Delivery(made, give_up_s=k.give_up_s, stopping=stopping.is_set)
+    predictions: Sink[Predictions] | None = None
+    if k.predictions_topic and channel is not None:
+        predictions = KafkaPredictions(channel, k.predictions_topic, model=k.model)
+    elif out.predictions:
+        predictions = open_predictions(Path(out.predictions))
+    dead_letters: Sink[Sequence[DeadLetter]] | None = None
+    if k.dead_letters_topic and channel is not None:
+        dead_letters = KafkaDeadLetters(channel, k.dead_letters_topic)
+    elif out.dead_letters:
+        dead_letters = open_dead_letters(Path(out.dead_letters))
+    return Outside(source, predictions, dead_letters, commits)
+
+
+def connection(k: KafkaSettings) -> KafkaConnection:
+    """Return how the cluster is reached."""
+    return KafkaConnection(
+        bootstrap_servers=k.bootstrap_servers,
+        client=k.client,
+        security=k.security,
+        ca_file=k.ca_file,
+        certificate_file=k.certificate_file,
+        key_file=k.key_file,
+        key_password_file=k.key_password_file,
+        key_password_env=k.key_password_env,
+        mechanism=k.mechanism,
+        user=k.user,
+        password_file=k.password_file,
+        password_env=k.password_env,
+        compression=k.compression,
+        start_wait_s=k.start_wait_s,
+        give_up_s=k.give_up_s,
+        common=k.common,
+        consumer=k.consumer,
+        producer=k.producer,
+    )
+
+
+def reading(k: KafkaSettings, topic: str) -> KafkaReading:
+    """Return what is read of a topic."""
+    return KafkaReading(
+        topic=topic,
+        group=k.group or k.model,
+        partitions=k.partitions,
+        start=k.start,
+        until=k.until,
+        order=k.order,
+        idle_wait_s=k.idle_wait_s,
+        lost=k.lost,
+        new_partitions=k.new_partitions,
+        committed_only=k.committed_only,
+        buffer_records=k.buffer_records,
+        stall_s=k.stall_s,
+    )
+
+
+def codec(k: KafkaSettings, schema: Schema, spec: StreamSpec) -> Codec:
+    """Return what turns the topic's records into events."""
+    if k.format == "json":
+        return JsonCodec(schema, spec.max_record_bytes)
+    if k.avro_schema and k.registry_url:
+        raise SettingsError("kafka.avro_schema and kafka.registry_url are both set; give one of them")
+    if k.avro_schema:
+        return AvroCodec(schema, FileSchema(Path(k.avro_schema)), spec.max_record_bytes)
+    if k.registry_url:
+        settings = RegistrySettings(
+            url=k.registry_url,
+            user=k.registry_user,
+            password_file=k.registry_password_file,
+            password_env=k.registry_password_env,
+        )
+        return AvroCodec(schema, RegistrySchemas(settings), spec.max_record_bytes)
+    raise SettingsError("kafka.format is avro, which needs kafka.avro_schema (a file) or kafka.registry_url")
