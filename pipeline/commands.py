@@ -153,7 +153,7 @@ def _signals(stopping: threading.Event) -> Iterator[list[int]]:
         stopping.set()
         signal.signal(number, before[number])
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (int(signal.SIGINT), int(signal.SIGTERM)):
         before[number] = signal.signal(number, note)
     try:
         yield got

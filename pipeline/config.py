@@ -25,6 +25,10 @@ class StreamSettings:
     kinds: dict[str, str] = setting(
         {}, "field name -> number, integer, boolean, category or moment; other fields: as the head of the stream shows"
     )
+    classes: dict[str, object] = setting(
+        {},
+        "target -> list of its classes in their order, where they are known; of a binary target the second is positive",
+    )
     ignore: tuple[str, ...] = setting((), "fields left out")
     id: str = setting("", "field that identifies an event; not a feature")
     moment: str = setting("", "field that holds the event time")

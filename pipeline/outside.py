@@ -1,7 +1,7 @@
 """From settings to what lies outside: source, sinks, and where Kafka is used the transaction that joins them.
 
-In: `Config` and the schema. Out: `Outside`. A source named `kafka:TOPIC` is a topic of the cluster in [kafka]; everything
-else is a file, a stream of river's, or a generator.
+In: `Config` and the schema. Out: `Outside`. A source named `kafka:TOPIC` is a topic of the cluster in [kafka];
+everything else is a file, a stream of river's, or a generator.
 """
 
 import threading

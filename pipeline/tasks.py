@@ -79,12 +79,29 @@ def resolve(settings: StreamSettings, head: StreamHead) -> Resolved:
         extra=settings.extra,
     )
     numeric = ("number", "integer", "boolean")
-    inputs = tuple(
-        f.name for f in head.fields if declared.get(f.name) in numeric and f.name not in names and f.name not in named
-    )
+    listed = [f.name for f in head.fields] if head.fields else list(declared)
+    inputs = tuple(n for n in listed if declared.get(n) in numeric and n not in names and n not in named)
     targets = tuple(TargetSpec(name, kind) for name, kind in zip(names, kinds, strict=True))
     classes = {t.name: _two(fields[t.name]) for t in targets if t.kind == "binary" and not labels and t.name in fields}
+    classes |= _declared_classes(settings, targets)
     return Resolved(task, targets, {n: c for n, c in classes.items() if c}, schema, inputs)
+
+
+def _declared_classes(settings: StreamSettings, targets: tuple[TargetSpec, ...]) -> dict[str, tuple[Label, ...]]:
+    """Check the classes that the settings name."""
+    kinds = {t.name: t.kind for t in targets}
+    found: dict[str, tuple[Label, ...]] = {}
+    for name, labels in settings.classes.items():
+        if kinds.get(name) not in ("binary", "multiclass"):
+            raise SettingsError(f"stream.classes.{name}: {name!r} is not a target with classes; leave it out")
+        if not isinstance(labels, list) or not all(isinstance(label, (str, int)) for label in labels):
+            raise SettingsError(f"stream.classes.{name} is {labels!r}, expected a list of labels")
+        if len(set(labels)) < len(labels) or (kinds[name] == "binary" and len(labels) != 2):
+            raise SettingsError(
+                f"stream.classes.{name} is {labels!r}, expected different labels, and two of them for a binary target"
+            )
+        found[name] = tuple(labels)
+    return found
 
 
 def _target_names(settings: StreamSettings, head: StreamHead) -> tuple[str, ...]:

@@ -1,0 +1,168 @@
+"""`streamnn run` from topic to topic: the predictions and weights of a replay, exactly once, whatever kills it."""
+
+import json
+import signal
+import time
+
+import pytest
+import torch
+
+from connectors.kafka.client import Partition
+from pipeline.checkpoint import CheckpointStore
+from tests.integration import helpers
+from tests.pipeline.helpers import read_jsonl, streamnn, write_csv
+
+EVENTS = 900
+POISON = [b"{broken", b"[1, 2]", b'{"f0": "text", "f1": 1.0, "f2": 1.0, "y": 1}', b"\xff\xfe", b""]
+POINTS = ("after_learn", "before_rename", "after_rename", "before_commit", "after_commit", "after_sink_flush")
+
+
+def config(bootstrap, source, out, dead, *, delivery):
+    """A configuration that reads a topic to its present end."""
+    return f"""
+[stream]
+source = "kafka:{source}"
+targets = ["y"]
+task = "binary"
+classes = {{y = [0, 1]}}
+kinds = {{f0 = "number", f1 = "number", f2 = "number"}}
+[model]
+preset = "single"
+[kafka]
+bootstrap_servers = "{bootstrap}"
+model = "{source}"
+until = "end"
+delivery = "{delivery}"
+predictions_topic = "{out}"
+dead_letters_topic = "{dead}"
+[checkpoint]
+folder = "ck-{source}"
+every_events = 50
+[telemetry]
+enabled = false
+"""
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """The events as JSON lines in the order of their timestamps, with a few malformed ones, and their replay."""
+    folder = tmp_path_factory.mktemp("run")
+    lines = write_csv(folder / "s.csv", EVENTS)
+    names = lines[0].split(",")
+    values = []
+    for line in lines[1:]:
+        *features, label = line.split(",")
+        event = dict(zip(names, [*map(float, features), int(label)], strict=True))
+        values.append(json.dumps(event).encode())
+    for i, bad in enumerate(POISON):
+        values.insert(100 + 150 * i, bad)
+    (folder / "s.jsonl").write_bytes(b"".join(value + b"\n" for value in values))
+    streamnn(
+        "replay", "s.jsonl", "--target", "y", "--task", "binary", "--predictions", "p.jsonl", "--checkpoint", "ck",
+        "--set", "model.preset=single", "--set", "stream.kinds={f0='number',f1='number',f2='number'}",
+        cwd=folder, check=0,
+    )  # fmt: skip
+    return folder, values
+
+
+def produced(bootstrap, values):
+    """A topic of four partitions that holds the values with rising timestamps, spread over the partitions."""
+    name = helpers.topic(bootstrap, 4)
+    writer = helpers.library("confluent-kafka", bootstrap).writer(transactional_id="", transaction_timeout_s=60.0)
+    began_ms = int(time.time() * 1000)  # old records would fall to the broker's retention
+    helpers.fill(writer, name, [((i * 7) % 4, began_ms + i, value) for i, value in enumerate(values)])
+    writer.close()
+    return name
+
+
+def consumed(bootstrap, topic):
+    """The committed records of a topic."""
+    reader = helpers.library("confluent-kafka", bootstrap).reader(group=helpers.fresh("check"), committed_only=True)
+    partitions = [Partition(topic, n) for n in reader.partitions(topic, timeout_s=10.0)]
+    ends = reader.end(partitions, timeout_s=10.0)
+    reader.assign(dict.fromkeys(partitions, 0))
+    records = []
+    while any(reader.position(p) < ends[p] for p in partitions):
+        for some in reader.poll(1.0, 1000).values():
+            records += some
+    reader.close()
+    return records
+
+
+def weights(folder, name):
+    """What the newest checkpoint of a folder has learned."""
+    state = CheckpointStore(folder / name).latest().state
+    return {f"{part}.{n}": t for part, ts in state["learner"]["tensors"].items() for n, t in ts.items()}
+
+
+def check(folder, bootstrap, source, out, dead, *, once):
+    """Compare topics and weights with those of the replay."""
+    want = {line["position"]: line for line in read_jsonl(folder / "p.jsonl")}
+    got = [json.loads(record.value) for record in consumed(bootstrap, out)]
+    numbers = [line["event"] for line in got]
+    if once:
+        assert sorted(numbers) == list(range(EVENTS))
+    assert set(numbers) == set(range(EVENTS))
+    served = {line["event"]: line["targets"]["y"] for line in got}
+    for event, line in enumerate(sorted(want.values(), key=lambda line: line["position"])):
+        assert served[event]["prediction"] == line["prediction"]
+        assert served[event]["probabilities"] == (line["probabilities"] or {})
+    letters = consumed(bootstrap, dead)
+    if once:
+        assert len(letters) == len(POISON)
+    assert {letter.value for letter in letters} == set(POISON)
+    a, b = weights(folder, "ck"), weights(folder, f"ck-{source}")
+    assert a.keys() == b.keys()
+    assert all(torch.equal(t, b[name]) for name, t in a.items())
+
+
+@pytest.mark.parametrize("delivery", ["at_least_once", "transactional"])
+def test_topic_to_topic_equals_a_replay(bootstrap, recorded, delivery):
+    """Four partitions merged by timestamp give the predictions, dead letters and weights of a replay, bit for bit."""
+    folder, values = recorded
+    source = produced(bootstrap, values)
+    out, dead = helpers.topic(bootstrap, 2), helpers.topic(bootstrap, 1)
+    (folder / f"{source}.toml").write_text(config(bootstrap, source, out, dead, delivery=delivery))
+    streamnn("run", f"{source}.toml", "--quiet", cwd=folder, check=0)
+    check(folder, bootstrap, source, out, dead, once=True)
+
+
+def test_killed_at_every_point_predictions_stay_exactly_once(bootstrap, recorded):
+    """One run is killed (-9) at every crash point in turn; readers of committed records see each prediction once."""
+    folder, values = recorded
+    source = produced(bootstrap, values)
+    out, dead = helpers.topic(bootstrap, 2), helpers.topic(bootstrap, 1)
+    (folder / f"{source}.toml").write_text(config(bootstrap, source, out, dead, delivery="transactional"))
+    for point in POINTS:
+        done = streamnn("run", f"{source}.toml", "--quiet", cwd=folder, STREAMNN_CRASH_AT=f"{point}:2")
+        assert done.returncode == -signal.SIGKILL, (point, done.stderr)
+    streamnn("run", f"{source}.toml", "--quiet", cwd=folder, check=0)
+    check(folder, bootstrap, source, out, dead, once=True)
+
+
+def test_checkpoints_without_committed_positions_are_a_loud_stop(bootstrap, recorded):
+    """A mistyped group does not begin afresh beside old checkpoints."""
+    folder, values = recorded
+    source = produced(bootstrap, values[:50])
+    out, dead = helpers.topic(bootstrap, 1), helpers.topic(bootstrap, 1)
+    (folder / f"{source}.toml").write_text(config(bootstrap, source, out, dead, delivery="transactional"))
+    streamnn("run", f"{source}.toml", "--quiet", cwd=folder, check=0)
+    more = ["--set", "kafka.group=mistyped", "--quiet"]
+    assert "no positions are committed" in streamnn("run", f"{source}.toml", *more, cwd=folder, check=2).stderr
+
+
+def test_wrong_starts_are_one_message(bootstrap, recorded):
+    """A missing topic, no task, no folder, and a cluster out of reach each stop with one message."""
+    folder, _ = recorded
+    text = config(bootstrap, "nowhere", helpers.topic(bootstrap), helpers.topic(bootstrap), delivery="at_least_once")
+    (folder / "wrong.toml").write_text(text)
+
+    def told(*words):
+        return streamnn("run", "wrong.toml", "--quiet", *words, cwd=folder, check=2).stderr
+
+    assert "nowhere" in told()
+    assert "so its kind is not known" in told("--set", "stream.task=auto")
+    assert "checkpoint.folder" in told("--set", "checkpoint.folder=")
+    away = told("--set", "kafka.bootstrap_servers=127.0.0.1:1", "--set", "kafka.start_wait_s=2")
+    assert "127.0.0.1:1" in away
+    assert "Traceback" not in away
