@@ -181,7 +181,7 @@ def test_replay_test_fails_when_the_model_got_worse(stream, tmp_path, capsys):
     assert replay(stream, "--target", "y", "--report", report) == 0
     compare = ["--compare", report, "--fail-if", "accuracy < -0.005"]
     assert replay(stream, "--target", "y", *compare) == 0
-    assert replay(stream, "--target", "y", *compare, "--set", "optimizer.rate=0") == 3
+    assert replay(stream, "--target", "y", *compare, "--set", "optimizer.rate=0", "--set", "model.preset=single") == 3
     assert "comparison failed: accuracy changed by -" in capsys.readouterr().err
 
 
@@ -190,7 +190,7 @@ def test_interrupt_writes_checkpoint_and_report(tmp_path):
     path = tmp_path / "s.csv"
     write_csv(path, 300_000)
     whole = tmp_path / "whole.jsonl"
-    words = ["replay", path, "--target", "y", "--set", "model.engine=eager", "--limit", "4000"]
+    words = ["replay", path, "--target", "y", "--set", "model.engine=eager", "--limit", "3000"]
     streamnn(*words, "--predictions", whole, cwd=tmp_path, check=0)
     out, report = tmp_path / "p.jsonl", tmp_path / "r.json"
     more = ["--predictions", out, "--report", report, "--checkpoint", tmp_path / "ck", "--resume"]
@@ -209,7 +209,7 @@ def test_interrupt_writes_checkpoint_and_report(tmp_path):
     assert "Traceback" not in err
     figures = json.loads(report.read_text())
     assert figures["interrupted"]
-    assert 0 < figures["events"] < 4000
+    assert 0 < figures["events"] < 3000
     assert len(read_jsonl(out)) == figures["events"]
     streamnn(*words, *more, cwd=tmp_path, check=0)
     assert out.read_bytes() == whole.read_bytes()
@@ -252,7 +252,8 @@ def test_config_lists_and_checks(tmp_path):
 
 def test_inspect_shows_a_checkpoint(stream, tmp_path):
     """`streamnn inspect` prints counters and tensors; --json is JSON."""
-    assert replay(stream, "--target", "y", "--checkpoint", tmp_path / "ck") == 0
+    single = ["--set", "model.preset=single"]
+    assert replay(stream, "--target", "y", *single, "--checkpoint", tmp_path / "ck") == 0
     assert "linears.0.weight" in streamnn("inspect", tmp_path / "ck", cwd=tmp_path, check=0).stdout
     told = json.loads(streamnn("inspect", tmp_path / "ck", "--json", cwd=tmp_path, check=0).stdout)
     assert told["number"] == EVENTS

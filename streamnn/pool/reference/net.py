@@ -29,7 +29,7 @@ def run(
     objective: Loss = "classes",
 ) -> None:
     """Run operations: fill one member of `out` [K, M, C] and `loss` [K], and learn in place."""
-    values = objective in ("huber", "absolute")
+    values, classes = objective in ("huber", "absolute"), objective == "classes"
     net = _Net(spec, state, objective, np.float32(rate * spec.rate))
     kept_rows, kept_label, kept_y = data.kept
     for kind, start, stop in zip(operations.kind, operations.start, operations.stop, strict=True):
@@ -51,7 +51,8 @@ def run(
             events = [
                 (data.rows[at], int(data.label[at]), data.y[at])
                 if at >= 0
-                else (kept_rows[-1 - at], int(kept_label[-1 - at]), kept_y[-1 - at])
+                # a store of classes keeps no values
+                else (kept_rows[-1 - at], int(kept_label[-1 - at]), data.y[start] if classes else kept_y[-1 - at])
                 for at in drawn
             ]
             if values:  # an old value is learned in today's units
