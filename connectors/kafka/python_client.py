@@ -3,7 +3,7 @@
 Choices made here, each for a reason met in practice: one attempt to connect takes 3 s, and what the library
 only logs (wrong password, untrusted certificate) is read from its log, since what it raises says "unable to
 bootstrap" for everything; it reconnects after a second at most, not after thirty; a delivery is given up
-after 20 s, not 120, because after the restart of a broker the library may notice only then that its producer
+after 10 or 20 s, not 120, because after the restart of a broker the library may notice only then that its producer
 is no longer known; a commit of a transaction, which the library would wait for without end, is waited for in
 a thread of its own.
 """
@@ -100,6 +100,10 @@ class PythonLibrary:
             settings |= {
                 "transactional_id": transactional_id,
                 "transaction_timeout_ms": int(transaction_timeout_s * 1000),
+                # after a broker was killed the library notices only at this time-out that it has to begin again;
+                # nothing is doubled by that, since the records are given to it again in a new transaction
+                "request_timeout_ms": 5_000,
+                "delivery_timeout_ms": 10_000,
             }
         producer = self._connect(kafka.KafkaProducer, settings, self._connection.producer, wait_s)
         writer = PythonWriter(producer, lambda: self.reader(group="", committed_only=False))

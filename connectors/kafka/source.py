@@ -338,10 +338,12 @@ class KafkaSource:
     def _recover(self, error: LogError) -> None:
         """Decide what an error of the library means while records are read."""
         reader, now = self._opened(), self._clock()
-        if error.fault == "unreachable":
+        if error.fault in {"unreachable", "failed"}:
             if self._silent_since is None:
                 self._silent_since = now
                 _log.warning("Kafka does not answer (%s); waiting for it", error)
+            if error.fault == "failed" and now - self._silent_since >= self._reading.stall_s:
+                raise self._told(error) from error  # an answer that we do not know, again and again
             if 0 < self._give_up_s <= now - self._silent_since:
                 raise SourceError(
                     f"Kafka has not answered for {now - self._silent_since:.0f} s (give_up_s); last: {error}"
