@@ -1,0 +1,107 @@
+"""Every command and example in the README and in docs runs."""
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from pipeline.arguments import parser
+from pipeline.config import Config
+from pipeline.settings import read_settings
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(page, language):
+    """The code blocks of a page in one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def commands(page):
+    """The command lines of a page, continued lines joined."""
+    lines = [line for block in blocks(page, "sh") for line in block.replace("\\\n", " ").splitlines()]
+    return [line.partition("  #")[0].strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
+ALL = [(page.name, line) for page in PAGES for line in commands(page)]
+WORDS = {"streamnn", "python", "python3", "docker", "pip"}
+
+
+def run(line, folder, **variables):
+    """Run a command line as a shell would, with `streamnn` and `python` being ours."""
+    bin_folder = folder / "bin"
+    bin_folder.mkdir(exist_ok=True)
+    (bin_folder / "streamnn").write_text(f'#!/bin/sh\nexec {sys.executable} -m pipeline "$@"\n')
+    (bin_folder / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    for name in ("streamnn", "python"):
+        (bin_folder / name).chmod(0o755)
+    env = {**os.environ, "PATH": f"{bin_folder}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), **variables}
+    words = ["/bin/sh", "-c", line]
+    return subprocess.run(words, cwd=folder, env=env, capture_output=True, text=True, timeout=500, check=False)
+
+
+@pytest.mark.parametrize(("page", "line"), ALL)
+def test_every_command_is_understood(page, line):
+    """Each command is one of ours (or sets ours up), and its words parse."""
+    for part in line.split(" && "):
+        words = part.split()
+        name = Path(words[0]).name
+        assert name in WORDS, part
+        if name == "streamnn":
+            parser().parse_args(re.findall(r'"[^"]*"|\S+', part)[1:])
+
+
+def test_replay_commands_of_the_readme_run(tmp_path):
+    """The README's replay commands run one after the other in a folder of their own."""
+    (tmp_path / "deploy").symlink_to(ROOT / "deploy")
+    rows = "".join(f"{i % 7}.5,{(i * i) % 11}.25,{20 + 3 * (i % 7)}.5\n" for i in range(600))
+    (tmp_path / "stream.csv").write_text("a,b,price\n" + rows)
+    lines = [line for line in commands(ROOT / "README.md") if "streamnn replay" in line]
+    assert len(lines) >= 4
+    for line in lines:
+        command = line.split(" && ")[-1].replace(".venv/bin/", "")
+        done = run(command, tmp_path)
+        assert done.returncode in (0, 3), done.stderr
+        assert "events in" in done.stdout
+    assert (tmp_path / "weather.png").stat().st_size > 10_000
+
+
+def test_run_command_of_the_readme(tmp_path):
+    """The long-running example reads its stream to the end and leaves a report, predictions and checkpoints."""
+    (tmp_path / "deploy").symlink_to(ROOT / "deploy")
+    (line,) = [line for line in commands(ROOT / "README.md") if line.startswith("streamnn run")]
+    done = run(line + " --set telemetry.port=0 --set stream.limit=3000", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "weather-predictions.jsonl").read_text().count("\n") == 3000
+
+
+def test_python_example_of_the_readme():
+    """The README's Python example runs and prints an accuracy above four fifths."""
+    (code,) = blocks(ROOT / "README.md", "python")
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=500, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert float(re.search(r"Accuracy: (\S+)%", done.stdout)[1]) > 80
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_configurations_in_the_docs_are_valid(page, tmp_path):
+    """Every TOML block is a configuration that is accepted."""
+    for block in blocks(page, "toml"):
+        tomllib.loads(block)
+        path = tmp_path / "c.toml"
+        path.write_text(block)
+        read_settings(Config, path)
+
+
+def test_links_lead_somewhere():
+    """Every relative link points at a file."""
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
