@@ -155,7 +155,8 @@ class BlockSource:
 
     def _remember(self, mark: dict[str, Any]) -> None:
         """Remember where the record number `_next` lies."""
-        if self._marks[-1][0] < self._next:
-            self._marks.append((self._next, mark))
+        if self._marks[-1][0] == self._next:
+            self._marks.pop()  # made before anything was read, so less can be known again by it
+        self._marks.append((self._next, mark))
         if len(self._marks) > _MOST_MARKS:
             del self._marks[1:-1:2]

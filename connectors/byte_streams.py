@@ -88,7 +88,7 @@ class PlainFile:
 
     def mark(self, position: int) -> dict[str, Any]:
         """Return what finds a position in the same file again."""
-        return {"byte": position, **head_of(self._opened(), position)}
+        return {"byte": position, **head_of(self._opened(), self.position)}
 
     def read(self, size: int) -> bytes:
         """Return the next bytes."""

@@ -98,7 +98,13 @@ class CsvReader:
         self._lines.close()
 
     def _frame(self, data: bytes, final: bool) -> Framed:
-        return self._dialect.frame(data, final, width=len(self._names), most=self._most)
+        framed = self._dialect.frame(data, final, width=len(self._names), most=self._most)
+        if self._names or not len(framed.starts):
+            return framed
+        # the header says how many fields the others have, so it comes alone
+        consumed = data.find(b"\n", framed.ends[0]) + 1 or len(data)
+        refused = {row: why for row, why in framed.refused.items() if row == 0}
+        return Framed(framed.starts[:1], framed.ends[:1], consumed, refused, again=True)
 
     def _take_header(self, lines: Lines) -> None:
         """Learn the names of the fields, or see that a new file has the same ones."""
@@ -162,9 +168,9 @@ class Dialect:
             if undecided and not final and len(data) - start <= most:
                 keep[row:], consumed = False, start
                 break
-            if match and stop - start <= most and width in (0, self._width(data[start:stop])):
-                ends[row] = trim(data, starts[row : row + 1], np.array([stop], dtype=np.int64))[0]
-                until = stop
+            end = int(trim(data, starts[row : row + 1], np.array([stop], dtype=np.int64))[0])
+            if match and stop - start <= most and width in (0, self._width(data[start:end])):
+                ends[row], until = end, stop
                 keep[row + 1 :] &= starts[row + 1 :] >= until
             else:
                 refused[row] = _BAD_QUOTES
@@ -242,9 +248,7 @@ class Dialect:
         """Split well-formed records that the library reads differently."""
         records = [self.split(lines.value(row).decode()) for row in rows.tolist()]
         columns = zip(*(fields for fields in records if fields is not None), strict=True)
-        return {
-            name: TextCells.of(column) for name, column in zip(names, columns, strict=True) if name not in ignore
-        }
+        return {name: TextCells.of(column) for name, column in zip(names, columns, strict=True) if name not in ignore}
 
     def _wrong_width(self, lines: Lines, rows: IntArray, width: int) -> dict[int, Refusal]:
         """Find the records that have too many or too few fields."""

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from connectors.byte_streams import GzipFile, PlainFile
-from connectors.decode import MOST_CELLS, CellsBlock
+from connectors.decode import CellsBlock
 from connectors.json_records import json_block
-from connectors.lines import LineReader, frame_lines
+from connectors.lines import LineReader, Lines, frame_lines
 
 
 class JsonLinesReader:
@@ -40,17 +40,7 @@ class JsonLinesReader:
 
     def read(self, most: int) -> CellsBlock | None:
         """Return the next records, at most `most`; none if none are there now, None at the end."""
-        lines = self._lines.read(most)
-        if lines is None:
-            return None
-        block = json_block(lines.values(), lines, lines.refused)
-        while len(block.cells) * len(lines) > MOST_CELLS and len(lines) > 1:
-            # so many different names would make columns that hold next to nothing
-            fewer = max(1, min(len(lines) // 2, MOST_CELLS // len(block.cells)))
-            self._lines.give_back(len(lines) - fewer)
-            lines = lines[:fewer]
-            block = json_block(lines.values(), lines, lines.refused)
-        return block
+        return self._lines.read_fitting(most, _block, lambda block: len(block.cells))
 
     @property
     def progress(self) -> float | None:
@@ -60,3 +50,7 @@ class JsonLinesReader:
     def close(self) -> None:
         """Close the file. May be called twice."""
         self._lines.close()
+
+
+def _block(lines: Lines) -> CellsBlock:
+    return json_block(lines.values(), lines, lines.refused)

@@ -60,9 +60,7 @@ def too_large(length: int, most: int) -> Refusal:
     return Refusal("too_large", f"the record has {length} bytes, at most {most} are read; see max_record_bytes")
 
 
-def json_block(
-    values: Sequence[bytes | None], records: Sequence[Record], refused: Mapping[int, Refusal]
-) -> CellsBlock:
+def json_block(values: Sequence[bytes | None], records: Sequence[Record], refused: Mapping[int, Refusal]) -> CellsBlock:
     """Parse records.
 
     Args:

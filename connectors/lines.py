@@ -8,19 +8,22 @@ Axes: N records of a block.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 
 from connectors.byte_streams import ByteStream
 from connectors.cells import Refusal
+from connectors.decode import MOST_CELLS
 from connectors.json_records import too_large
 from connectors.records import IntArray, Record
 
 PIECE = 1 << 19  # bytes read at a time
 KEPT = 4096  # bytes kept of a line that is too long
 _MOST_READS = 64  # in one call, so that a poll never takes long
+Parsed = TypeVar("Parsed")
 _BOM = b"\xef\xbb\xbf"
+_UNLIMITED = 1 << 30
 _NONE = np.zeros(0, dtype=np.int64)
 
 
@@ -54,9 +57,7 @@ class Lines(Sequence[Record]):
             first, last, step = index.indices(len(self))
             assert step == 1, "lines are taken in order"
             refused = {row - first: why for row, why in self.refused.items() if first <= row < last}
-            return Lines(
-                self.data, self.starts[first:last], self.ends[first:last], refused, self.begins and first == 0
-            )
+            return Lines(self.data, self.starts[first:last], self.ends[first:last], refused, self.begins and first == 0)
         return Record(self.value(index))
 
     def value(self, row: int) -> bytes:
@@ -77,12 +78,14 @@ class Framed:
         ends: [N] the byte behind each, its line end not counted.
         consumed: bytes up to and with the line end of the last one; the rest has to be seen again with more behind it.
         refused: what of them is already known to be no good.
+        again: whether the rest has to be seen again as it is, too.
     """
 
     starts: IntArray
     ends: IntArray
     consumed: int
     refused: dict[int, Refusal]
+    again: bool = False
 
 
 Framer = Callable[[bytes, bool], Framed]
@@ -133,6 +136,8 @@ class LineReader:
         self._at = 0  # place in the file from which those count
         self._row = 0  # how many of those were handed out
         self._used = 0  # bytes in hand that are done with when all are
+        self._fitting = _UNLIMITED  # records of a block, where they have very many fields
+        self._again = False  # records are to be looked for in what is in hand before more is read
         self._place = 0  # in the file, of the first record that `read` returned last
         self._long = 0  # length so far of a line that is too long, of which only the beginning is in hand
         self._last = b""  # its last byte so far
@@ -140,7 +145,7 @@ class LineReader:
     def open(self, mark: Mapping[str, Any] | None) -> None:
         """Open at a mark, or at the beginning."""
         self._stream.open(mark)
-        self._data, self._lines, self._row, self._used, self._long = b"", Lines(), 0, 0, 0
+        self._data, self._lines, self._row, self._used, self._long, self._again = b"", Lines(), 0, 0, 0, False
         self._base = self._at = self._place = self._stream.position
         self._begins = self._base == 0
 
@@ -164,9 +169,29 @@ class LineReader:
         self._row += len(part)
         return part
 
-    def give_back(self, records: int) -> None:
-        """Take back the last records of those that `read` returned last."""
-        self._row -= records
+    def read_fitting(
+        self, most: int, parse: Callable[[Lines], Parsed], fields: Callable[[Parsed], int]
+    ) -> Parsed | None:
+        """Read and parse records, fewer where they name very many different fields.
+
+        Columns of all these fields would hold next to nothing.
+
+        Args:
+            most: records at most.
+            parse: turns them into a block.
+            fields: tells how many different fields a block has.
+        """
+        lines = self.read(min(most, self._fitting))
+        if lines is None:
+            return None
+        block = parse(lines)
+        self._fitting = min(2 * self._fitting, _UNLIMITED)
+        while len(lines) > 1 and fields(block) * len(lines) > MOST_CELLS:
+            self._fitting = max(1, min(len(lines) // 2, MOST_CELLS // fields(block)))
+            self._row -= len(lines) - self._fitting
+            lines = lines[: self._fitting]
+            block = parse(lines)
+        return block
 
     @property
     def progress(self) -> float | None:
@@ -186,13 +211,18 @@ class LineReader:
     def _fill(self) -> bool:
         """Read until records are there, or nothing is to be had now; returns False at the end."""
         for _ in range(_MOST_READS):
+            if self._again:
+                self._frame_on(b"", final=False)
+                if len(self._lines):
+                    break
+                self._forget()
             # doubling, so that a long record is not copied again and again
             piece = self._stream.read(max(PIECE, len(self._data)))
             more = "go on" if piece else self._stream.more()
             if more == "wait":
                 break
             if more == "go on" or self._data:
-                self._frame_on(piece)
+                self._frame_on(piece, final=not piece)
             elif more == "end":
                 return False
             else:
@@ -202,16 +232,16 @@ class LineReader:
             self._forget()
         return True
 
-    def _frame_on(self, piece: bytes) -> None:
-        """Look for records in what is in hand and a new piece; an empty one tells that nothing follows."""
+    def _frame_on(self, piece: bytes, *, final: bool) -> None:
+        """Look for records in what is in hand and a new piece; `final` tells that nothing follows."""
         if self._long:
             self._end_long(piece)
             return
         self._data += piece
         if self._begins and self._data.startswith(_BOM):
             self._data, self._base = self._data[len(_BOM) :], self._base + len(_BOM)
-        framed = self._frame(self._data, not piece)
-        self._used = framed.consumed
+        framed = self._frame(self._data, final)
+        self._used, self._again = framed.consumed, framed.again
         if not len(framed.starts):
             if len(self._data) - self._used > self._most:
                 self._forget()

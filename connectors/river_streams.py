@@ -8,9 +8,10 @@ event as a JSON object.
 import ast
 import difflib
 import inspect
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, overload
 from urllib.parse import parse_qsl
 
@@ -66,13 +67,14 @@ class RiverReader:
 
     def open(self, mark: Mapping[str, Any] | None) -> None:
         """Go to a mark, or to the beginning."""
-        dataset = self._make()
+        self.close()
+        dataset = self._make()  # anew, as a generator may go on where it was
         self._size, self.task = dataset.n_samples, _TASKS.get(dataset.task, "")
-        first = self._guarded(lambda: list(islice(iter(dataset), 1)))
+        events = iter(dataset)
+        first = self._guarded(lambda: list(islice(events, 1)))
         if first:
             self._name_targets(*first[0])
-        # a generator may be a different one at each iteration, so it is made anew
-        self._events = iter(self._make())
+        self._events = chain(first, events)
         self._next = self._place = 0 if mark is None else mark["row"]
         self._guarded(lambda: list(islice(self._events, self._next, self._next)))
 
@@ -96,7 +98,10 @@ class RiverReader:
 
     def close(self) -> None:
         """Let go of the data set. May be called twice."""
-        self._events = iter(())
+        with warnings.catch_warnings():
+            # river closes the file of a data set only at its end, and leaves it to the interpreter before
+            warnings.simplefilter("ignore", ResourceWarning)
+            self._events = iter(())
 
     def _make(self) -> Any:
         kind = "synth" if self._generator else "river"

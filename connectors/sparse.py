@@ -58,8 +58,7 @@ class SparseReader:
 
     def read(self, most: int) -> "SparseBlock | None":
         """Return the next records, at most `most`; none if none are there now, None at the end."""
-        lines = self._lines.read(most)
-        return None if lines is None else sparse_block(lines)
+        return self._lines.read_fitting(most, sparse_block, lambda block: len(block.names))
 
     @property
     def progress(self) -> float | None:

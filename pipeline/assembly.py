@@ -33,6 +33,9 @@ from streamnn.pool import PoolLearner, PoolSpec
 
 T = TypeVar("T")
 
+# beyond, a pool for each target, or neighbours among so many inputs, costs more than most streams can wait for
+MOST_POOLS, MOST_POOLED_INPUTS = 8, 1000
+
 # what shapes the model; everything else (paths, ports, limits, chunk sizes) may change between two runs of one model
 SHAPING = ("seed", "model", "mode", "labels", "features", "network", "optimizer", "drift", "rate", "scores")
 NOT_SHAPING = {"model": ("engine",), "mode": ("chunk",), "labels": ("max_pending",)}
@@ -138,7 +141,7 @@ def assemble(config: Config) -> Assembled:
     return Assembled(config, resolved, Prequential(plan, parts), store, checkpoint, stopping)
 
 
-def preset(config: Config) -> str:
+def preset(config: Config, resolved: Resolved) -> str:
     """Return the preset in force.
 
     Raises:
@@ -153,7 +156,8 @@ def preset(config: Config) -> str:
     }
     given = [name for name, changed in single.items() if changed]
     if config.model.preset == "auto":
-        return "single" if given else "best"
+        heavy = len(resolved.targets) > MOST_POOLS or len(resolved.feature_fields) > MOST_POOLED_INPUTS
+        return "single" if given or heavy else "best"
     if config.model.preset != "single" and given:
         raise SettingsError(
             f"model.preset is {config.model.preset}, a pool with constants of its own, but {', '.join(given)} is set,"
@@ -168,7 +172,7 @@ def model(config: Config, resolved: Resolved) -> Model:
     Raises:
         SettingsError: a setting is outside its range.
     """
-    chosen = preset(config)
+    chosen = preset(config, resolved)
     if chosen == "single":
         return Learner(learner_spec(config, resolved))
     f = config.features
@@ -245,7 +249,7 @@ def fingerprint(config: Config, resolved: Resolved) -> dict[str, Any]:
     for section, keys in NOT_SHAPING.items():
         shaping[section] = {k: v for k, v in shaping[section].items() if k not in keys}
     schema = resolved.schema
-    shaping["model"]["preset"] = preset(config)
+    shaping["model"]["preset"] = preset(config, resolved)
     shaping["stream"] = {
         "task": resolved.task,
         "targets": [f"{t.kind} {t.name}" for t in resolved.targets],

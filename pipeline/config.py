@@ -80,8 +80,9 @@ class ModelSettings:
 
     preset: Literal["auto", "best", "fast", "lite", "single"] = setting(
         "auto",
-        "best, fast, lite = a pool of small members, more of them predict better and take longer; single = the one"
-        " network of [network] and [optimizer]; auto = single if anything there is set, else best",
+        "best, fast, lite = a pool of small members, more of them predict better and take longer; single = the"
+        " one network of [network] and [optimizer]; auto = single if anything there is set, or there are more than 8 targets"
+        " or 1,000 inputs; else best",
     )
     engine: Literal["auto", "native", "eager"] = setting(
         "auto", "native = compiled C, eager = torch or NumPy, auto = native where there is a compiler"

@@ -59,7 +59,7 @@ def report(run: Assembled) -> dict[str, Any]:
             "learning_rate": loop.control.rates,
             "curves": {name: [list(p) for p in points] for name, points in scores.history().items()},
             "model": {
-                "preset": preset(run.config),
+                "preset": preset(run.config, run.resolved),
                 "engine": learner.engine,
                 "parameters": learner.parameters,
                 "features": learner.features.names if learner.features.active <= 200 else learner.features.active,

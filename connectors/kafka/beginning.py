@@ -82,9 +82,7 @@ def resumed(
     return positions | added(reader, reading, there, owned)
 
 
-def added(
-    reader: LogReader, reading: KafkaReading, there: tuple[int, ...], owned: set[int]
-) -> dict[Partition, int]:
+def added(reader: LogReader, reading: KafkaReading, there: tuple[int, ...], owned: set[int]) -> dict[Partition, int]:
     """Return the beginnings of the partitions that the model does not own; none if its partitions are named.
 
     Raises:

@@ -198,9 +198,7 @@ class Library(Protocol):
             LogError: "unreachable", "refused", "untrusted" or "configuration".
         """
 
-    def writer(
-        self, *, transactional_id: str, transaction_timeout_s: float, wait_s: float | None = None
-    ) -> LogWriter:
+    def writer(self, *, transactional_id: str, transaction_timeout_s: float, wait_s: float | None = None) -> LogWriter:
         """Connect a writer.
 
         With an id it finishes what an earlier writer with the same id left open, and fences that one.

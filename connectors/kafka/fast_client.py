@@ -250,9 +250,7 @@ class FastReader:
         """Close."""
         self._consumer.close()
 
-    def _offsets(
-        self, partitions: Collection[Partition], which: Any, timeout_s: float
-    ) -> dict[Partition, int]:
+    def _offsets(self, partitions: Collection[Partition], which: Any, timeout_s: float) -> dict[Partition, int]:
         if not partitions:
             return {}
         asked = {TopicPartition(p.topic, p.number): which for p in partitions}
@@ -400,9 +398,7 @@ class _Translating:
             raise LogError(self._otherwise, f"{type(error).__name__}: {error}") from error
 
 
-def _reach(
-    client: Consumer | Producer, errors: _Errors, connection: KafkaConnection, wait_s: float | None
-) -> None:
+def _reach(client: Consumer | Producer, errors: _Errors, connection: KafkaConnection, wait_s: float | None) -> None:
     """Wait until a broker answers, within the time allowed at start."""
     wait_s = connection.start_wait_s if wait_s is None else wait_s
     deadline = time.monotonic() + wait_s
@@ -419,8 +415,7 @@ def _reach(
                 why = errors.told[-1] if errors.told else _translated(error.args[0], "unreachable")
                 raise LogError(
                     "unreachable",
-                    f"no Kafka broker answers at {connection.bootstrap_servers} ({why}) within "
-                    f"{wait_s:g} s",
+                    f"no Kafka broker answers at {connection.bootstrap_servers} ({why}) within {wait_s:g} s",
                 ) from error
         else:
             return

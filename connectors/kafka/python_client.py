@@ -141,8 +141,7 @@ class PythonLibrary:
                     if time.monotonic() >= deadline:
                         raise LogError(
                             "unreachable",
-                            f"no Kafka broker answers at {connection.bootstrap_servers} ({why}) within "
-                            f"{wait_s:g} s",
+                            f"no Kafka broker answers at {connection.bootstrap_servers} ({why}) within {wait_s:g} s",
                         ) from error
                 except (errors.KafkaError, TypeError, ValueError, AssertionError, OSError, RuntimeError) as error:
                     raise _translated(error, "configuration") from error

@@ -63,9 +63,7 @@ class KafkaPredictions:
                 ("streamnn-event", b"%d" % item.numbers[row]),
                 ("streamnn-model", self._model),
             )
-            self._channel.write(
-                Outgoing(self._topic, value, record.key, headers, _partition(record, self._partitions))
-            )
+            self._channel.write(Outgoing(self._topic, value, record.key, headers, _partition(record, self._partitions)))
             self._length += 1
         self._halfway = (None, 0)
 

@@ -325,9 +325,7 @@ class KafkaSource:
         """Make the consumer anew, from where it is."""
         self._opened().close()
         try:
-            self._reader = self._library.reader(
-                group=self._reading.group, committed_only=self._reading.committed_only
-            )
+            self._reader = self._library.reader(group=self._reading.group, committed_only=self._reading.committed_only)
             self._reader.assign(self._next)
             if self._paused:
                 self._reader.pause(self._paused)

@@ -117,7 +117,8 @@ def json_bytes(events):
 def csv_bytes(names: Sequence[str], records: Sequence[Sequence[str]], delimiter=",") -> bytes:
     """Records as CSV, written by the standard library."""
     out = io.StringIO()
-    writer = csv.writer(out, delimiter=delimiter, lineterminator="\n")
+    # with this line end the writer also quotes a carriage return
+    writer = csv.writer(out, delimiter=delimiter, lineterminator="\r\n")
     writer.writerow(names)
     writer.writerows(records)
     return out.getvalue().encode()

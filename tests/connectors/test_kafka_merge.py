@@ -77,9 +77,7 @@ def test_arrival_order_keeps_each_partition(log: Log, seed: int) -> None:
 
 
 def test_an_idle_partition_holds_up_the_others_until_it_is_passed_over() -> None:
-    """A partition without records holds up all; passed over it does so no more, until it has given one
-    again.
-    """
+    """A partition without records holds up all; passed over it does so no more, until it has given one again."""
     merge = TimestampMerge(2)
     merge.add(0, records(0, [5, 6]))
     assert merge.take(9) == ([], [])

@@ -1,5 +1,7 @@
 """Chunks: cutting and joining."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -22,9 +24,7 @@ def make(kinds, start=0):
         },
         np.array(events, dtype=np.int64),
         [Record(str(n).encode()) for n in events],
-        tuple(
-            DeadLetter(start + i, "decode", "bad", "", Record(b"x")) for i, kind in enumerate(kinds) if kind == "x"
-        ),
+        tuple(DeadLetter(start + i, "decode", "bad", "", Record(b"x")) for i, kind in enumerate(kinds) if kind == "x"),
         start,
         start + len(kinds),
     )
@@ -45,7 +45,7 @@ def test_slices_cover_a_chunk_whatever_the_cuts(kinds, data):
     whole = make(kinds, 5)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=4)))
     bounds = [0, *cuts, len(whole)]
-    parts = [whole.slice(a, b) for a, b in zip(bounds, bounds[1:], strict=False)]
+    parts = [whole.slice(a, b) for a, b in pairwise(bounds)]
     if not len(whole):
         parts = parts[:1]  # without events the first slice is everything
     found, wanted = outcome(parts), outcome([whole])

@@ -67,7 +67,7 @@ def as_csv(made):
         csv_bytes([text(event.get(name)) for name in names], []) for event in made
     ]
     for n in range(20, len(listed), 50):
-        listed[n] = [b"1,2\n", b"1,2,\"open,x,up,,\n", b"1,2,\xff,,up,,\n", b"x" * 5000 + b"\n"][n // 50 % 4]
+        listed[n] = [b"1,2\n", b'1,2,"open,x,up,,\n', b"1,2,\xff,,up,,\n", b"x" * 5000 + b"\n"][n // 50 % 4]
     return header + b"".join(listed)
 
 

@@ -190,7 +190,9 @@ MOMENTS = st.one_of(
     st.datetimes().map(lambda m: m.isoformat(" ")),
     st.datetimes().map(lambda m: m.isoformat() + "Z"),
     st.dates().map(str),
-    st.from_regex(r"[0-9]{4}-[0-1][0-9]-[0-3][0-9]([T ][0-2][0-9](:[0-6][0-9](:[0-6][0-9](\.[0-9]{1,7})?)?)?)?", fullmatch=True),
+    st.from_regex(
+        r"[0-9]{4}-[0-1][0-9]-[0-3][0-9]([T ][0-2][0-9](:[0-6][0-9](:[0-6][0-9](\.[0-9]{1,7})?)?)?)?", fullmatch=True
+    ),
 )
 WORDS = st.sampled_from([*MISSING_WORDS, *ODD, "inf", "true", "Yes", "a", "null ", "NULL", "é"])
 
