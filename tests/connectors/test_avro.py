@@ -217,7 +217,7 @@ def test_a_registry_that_does_not_answer_is_waited_for(registry: str) -> None:
 def test_a_wrong_password_is_told(registry: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A registry that refuses the user is an error that names the user, and not the password."""
     monkeypatch.setenv("REGISTRY_PASSWORD", "wrong")
-    settings = RegistrySettings(url=registry, user="bob", password_env="REGISTRY_PASSWORD")  # noqa: S106
+    settings = RegistrySettings(url=registry, user="bob", password_env="REGISTRY_PASSWORD")
     with pytest.raises(SourceError, match="refuses user 'bob'") as caught:
         decode(AvroCodec(Schema(), RegistrySchemas(settings)), [frame(1, b"")])
     assert "wrong" not in str(caught.value) + repr(settings)
