@@ -109,9 +109,7 @@ class HDDMW:
         one_sided: flag rises only; off, the mirrored test flags falls too.
     """
 
-    def __init__(
-        self, *, drift_confidence: float = 0.001, fading: float = 0.05, one_sided: bool = True
-    ) -> None:
+    def __init__(self, *, drift_confidence: float = 0.001, fading: float = 0.05, one_sided: bool = True) -> None:
         self.drift_confidence, self.fading, self.one_sided = drift_confidence, fading, one_sided
         self._begin()
 

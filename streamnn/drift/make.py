@@ -117,9 +117,7 @@ def make_detector(name: str, options: Mapping[str, float], *, seed: int) -> Drif
             hddm_a = HDDMA(drift_confidence=o["drift_confidence"], one_sided=bool(o["one_sided"]))
             return OnLoss(hddm_a, error_degree)
         case "hddm_w":
-            hddm_w = HDDMW(
-                drift_confidence=o["drift_confidence"], fading=o["fading"], one_sided=bool(o["one_sided"])
-            )
+            hddm_w = HDDMW(drift_confidence=o["drift_confidence"], fading=o["fading"], one_sided=bool(o["one_sided"]))
             return OnLoss(hddm_w, error_degree)
     return NoDetector()
 

@@ -1,7 +1,7 @@
 """The native engine: torch traces the step, C runs it."""
 
-from streamnn.native.arrays import UnsupportedOperator
+from streamnn.native.arrays import UnsupportedOperatorError
 from streamnn.native.build import CompilerError
 from streamnn.native.engine import NativeEngine
 
-__all__ = ["CompilerError", "NativeEngine", "UnsupportedOperator"]
+__all__ = ["CompilerError", "NativeEngine", "UnsupportedOperatorError"]

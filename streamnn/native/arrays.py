@@ -19,7 +19,7 @@ from streamnn.native.nodes import Shape, View
 Lowering = Callable[[Builder, Any, list[Any], Mapping[str, Any]], Any]
 
 
-class UnsupportedOperator(NotImplementedError):
+class UnsupportedOperatorError(NotImplementedError):
     """An operator that the native engine cannot lower."""
 
     def __init__(self, operator: str) -> None:
@@ -78,7 +78,7 @@ def _padded(make: Builder, view: View, before: Sequence[int], after: Sequence[in
 
 
 def _slice_scatter(make: Builder, out: Any, a: list[Any], kwargs: Mapping[str, Any]) -> View:
-    base, source, dim, start, stop, step = [*a, *[0, None, None, 1][len(a) - 2 :]]
+    base, source, dim, start, stop, step = (*a, *(0, None, None, 1)[len(a) - 2 :])  # type: ignore[misc]  # what is missing at the end has torch's defaults
     size = base.shape[dim]
     first, _, stride = slice(start, stop, step).indices(size)
     strides = list(dense_strides(base.shape))
@@ -129,7 +129,9 @@ def _gather(make: Builder, out: Any, a: list[Any], kwargs: Mapping[str, Any]) ->
     source, dim, index = a[:3]
     if not source.shape:
         return make.cast(source, out.dtype)
-    return _picked(make, source, {dim % len(source.shape): index}, index.shape, list(range(len(index.shape))), out.dtype)
+    return _picked(
+        make, source, {dim % len(source.shape): index}, index.shape, list(range(len(index.shape))), out.dtype
+    )
 
 
 def _index_select(make: Builder, out: Any, a: list[Any], kwargs: Mapping[str, Any]) -> View:
@@ -160,7 +162,7 @@ def _index_put(make: Builder, out: Any, a: list[Any], kwargs: Mapping[str, Any])
         return make.point("where", [mask, make.cast(lone, out.dtype), base], base.shape, out.dtype)
     indexes, place = _advanced(base, listed)
     rank = max([p for p in place if p is not None], default=-1) + 1
-    spread = [v for v in indexes.values()]
+    spread = list(indexes.values())
     if not spread:
         return make.place(base, [(value.expand(base.shape), dense_strides(base.shape), 0)], base.shape, out.dtype)
     block = len(spread[0].shape)
@@ -212,8 +214,8 @@ def _advanced(source: View, listed: list[Any]) -> tuple[dict[int, View], list[in
     """
     given = {d: v for d, v in enumerate(listed) if v is not None}
     if any(v.node.dtype == torch.bool for v in given.values()):
-        raise UnsupportedOperator("aten.index by a mask")
-    shape = torch.broadcast_shapes(*(v.shape for v in given.values())) if given else ()
+        raise UnsupportedOperatorError("aten.index by a mask")
+    shape = torch.broadcast_shapes(*(v.shape for v in given.values())) if given else ()  # type: ignore[no-untyped-call]
     dims = sorted(given)
     together = dims == list(range(dims[0], dims[-1] + 1)) if dims else True
     start = dims[0] if dims and together else 0
@@ -349,7 +351,9 @@ def _correlate(
     left = View(x.node, shape, (sb, sg, 0, *inner[:rank], sc, *inner[rank:]), x.offset)
     w = weight.strides
     right = View(weight.node, shape, (0, w[0] * outs, w[0], *[0] * rank, w[1], *w[2:]), weight.offset)
-    return _summed(make, left, right, shape, range(3 + rank, len(shape)), (x.shape[0], groups * outs, *positions), dtype)
+    return _summed(
+        make, left, right, shape, range(3 + rank, len(shape)), (x.shape[0], groups * outs, *positions), dtype
+    )
 
 
 def _spread_out(
@@ -360,7 +364,7 @@ def _spread_out(
     kernel, rank = weight.shape[2:], len(spatial)
     reach = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
     if any(p > r for p, r in zip(padding, reach, strict=True)):
-        raise UnsupportedOperator("aten.convolution_backward with more padding than the kernel reaches")
+        raise UnsupportedOperatorError("aten.convolution_backward with more padding than the kernel reaches")
     full = (*grad.shape[:2], *(n + r for n, r in zip(spatial, reach, strict=True)))
     own = dense_strides(full)
     offset = sum((r - p) * s for r, p, s in zip(reach, padding, own[2:], strict=True))
@@ -373,7 +377,9 @@ def _spread_out(
     w = weight.strides
     end = weight.offset + sum((k - 1) * s for k, s in zip(kernel, w[2:], strict=True))
     right = View(weight.node, shape, (0, w[0] * outs, w[1], *[0] * rank, w[0], *(-s for s in w[2:])), end)
-    return _summed(make, left, right, shape, range(3 + rank, len(shape)), (grad.shape[0], groups * ins, *spatial), dtype)
+    return _summed(
+        make, left, right, shape, range(3 + rank, len(shape)), (grad.shape[0], groups * ins, *spatial), dtype
+    )
 
 
 def _kernel_gradient(
@@ -391,9 +397,7 @@ def _kernel_gradient(
     return _summed(make, left, right, shape, range(3 + rank, len(shape)), weight, dtype)
 
 
-def _summed(
-    make: Builder, left: View, right: View, shape: Shape, dims: range, out: Shape, dtype: torch.dtype
-) -> View:
+def _summed(make: Builder, left: View, right: View, shape: Shape, dims: range, out: Shape, dtype: torch.dtype) -> View:
     product = make.point("mul", [left, right], shape, dtype)
     total = make.reduce("sum", product, dims, shape[: dims.start], dtype)
     return View(total.node, out, dense_strides(out), total.offset) if total.whole else make.dense(total)

@@ -21,10 +21,19 @@ from pathlib import Path
 
 # No fast-math: it would set flush-to-zero for the whole process when loaded, and make `x == amax(x)` false. Integers wrap,
 # as torch's do. A product and the sum it goes into are rounded once (3 to 15 % faster; errno and traps are nobody's).
-FLAGS = (
-    "-O3 -march=native -std=gnu11 -fwrapv -fno-math-errno -fno-trapping-math -ffp-contract=fast -fopenmp-simd"
-    " -shared -fPIC -w"
-).split()
+FLAGS = [
+    "-O3",
+    "-march=native",
+    "-std=gnu11",
+    "-fwrapv",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-ffp-contract=fast",
+    "-fopenmp-simd",
+    "-shared",
+    "-fPIC",
+    "-w",
+]
 TIMEOUT_S = 300
 
 
@@ -57,9 +66,7 @@ def find_compiler(named: str | None) -> Compiler:
         candidates.append((sys.executable, "-m", "ziglang", "cc"))
     for command in candidates:
         try:
-            said = subprocess.run(
-                [*command, "--version"], capture_output=True, text=True, timeout=60, check=True
-            )
+            said = subprocess.run([*command, "--version"], capture_output=True, text=True, timeout=60, check=True)
         except (OSError, subprocess.SubprocessError):
             continue
         return Compiler(command, said.stdout.partition("\n")[0])
@@ -82,10 +89,7 @@ def processor() -> str:
 def cache_folder() -> Path:
     """Return the folder for built libraries, made if need be with private permissions."""
     base = os.environ.get("STREAMNN_CACHE")
-    if base:
-        folder = Path(base)
-    else:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "streamnn"
+    folder = Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "streamnn"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
 

@@ -61,7 +61,12 @@ class Builder:
         if same is not None:
             return same
         inner = wide[0] if op == "abs" else None
-        if isinstance(inner, View) and inner.node.op == "mul" and inner.whole and all(_is_broadcast(v) for v in inner.node.views):
+        if (
+            isinstance(inner, View)
+            and inner.node.op == "mul"
+            and inner.whole
+            and all(_is_broadcast(v) for v in inner.node.views)
+        ):
             # |a b| = |a| |b|, and the factors are smaller
             return self._of_factors("abs", inner, shape)
         return self._point(op, wide, shape, dtype, picks=picks, fill=fill)
@@ -97,7 +102,11 @@ class Builder:
         if len(factors) != 2 or len(product.args) != 2 or any(f.node.dtype != dtype for f in factors):
             return None
         own = [[d for d in dims if f.strides[d]] for f in factors]
-        if set(own[0]) & set(own[1]) or set(own[0]) | set(own[1]) != set(dims) or not all(_is_broadcast(f) for f in factors):
+        if (
+            set(own[0]) & set(own[1])
+            or set(own[0]) | set(own[1]) != set(dims)
+            or not all(_is_broadcast(f) for f in factors)
+        ):
             return None
         left = tuple(n for d, n in enumerate(view.shape) if d not in dims)
         sums = []
@@ -112,13 +121,16 @@ class Builder:
             total = self.reduce("sum", slim, over, [part.shape[i] for i in kept], dtype) if over else slim
             strides = dict(zip([at[i] for i in kept], total.strides, strict=True))
             sums.append(
-                View(total.node, left, tuple(strides.get(d, 0) for d in range(len(view.shape)) if d not in dims), total.offset)
+                View(
+                    total.node,
+                    left,
+                    tuple(strides.get(d, 0) for d in range(len(view.shape)) if d not in dims),
+                    total.offset,
+                )
             )
         return self.point("mul", sums, left, dtype)
 
-    def place(
-        self, base: View | None, pieces: Sequence[Place], shape: Sequence[int], dtype: torch.dtype
-    ) -> View:
+    def place(self, base: View | None, pieces: Sequence[Place], shape: Sequence[int], dtype: torch.dtype) -> View:
         """Store pieces in a copy of `base` (None: they cover everything). Strides are those of a dense array of `shape`."""
         target = tuple(n for n in shape if n != 1)
         args: list[Operand] = [None if base is None else base.squeeze()]
@@ -164,12 +176,18 @@ class Builder:
                 varying = [d for d, s in enumerate(f.strides) if s]
                 small = self.point(op, [f.take(varying)], [f.shape[d] for d in varying], node.dtype)
                 strides = dict(zip(varying, small.strides, strict=True))
-                factors.append(View(small.node, f.shape, tuple(strides.get(d, 0) for d in range(len(f.shape))), small.offset))
+                factors.append(
+                    View(small.node, f.shape, tuple(strides.get(d, 0) for d in range(len(f.shape))), small.offset)
+                )
             else:
                 assert f is not None
                 factors.append(abs(f))
         product = self.point("mul", factors, node.shape, node.dtype)
-        return View(product.node, tuple(shape), View.of(product.node, shape).strides, product.offset) if product.whole else product
+        return (
+            View(product.node, tuple(shape), View.of(product.node, shape).strides, product.offset)
+            if product.whole
+            else product
+        )
 
     def _point(
         self,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch._decomp import core_aten_decompositions, get_decompositions
 
-from streamnn.native.arrays import UnsupportedOperator
+from streamnn.native.arrays import UnsupportedOperatorError
 
 aten = torch.ops.aten
 
@@ -159,7 +159,7 @@ def _average_pool(
     count_include_pad: bool = True, divisor_override: int | None = None,
 ) -> Tensor:  # fmt: skip
     if ceil_mode or (not count_include_pad and any(padding)):
-        raise UnsupportedOperator("aten.avg_pool2d with ceil_mode, or without counting the padding,")
+        raise UnsupportedOperatorError("aten.avg_pool2d with ceil_mode, or without counting the padding,")
     step = stride or kernel
     size = _pooled(x, kernel, step, padding, (1,), False)
     taps = _taps(_padded(x, kernel, step, padding, (1,), size, 0.0), kernel, step, (1,), size)

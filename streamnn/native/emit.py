@@ -15,11 +15,11 @@ from dataclasses import dataclass
 
 from streamnn.native import expressions
 from streamnn.native.expressions import Frame, at, store
-from streamnn.native.trace import Lowered
 from streamnn.native.nodes import Node, Shape, View, contiguous
 from streamnn.native.operators import C_TYPES, REDUCE, literal
 from streamnn.native.products import matmul
 from streamnn.native.schedule import Group, Schedule, reads, space
+from streamnn.native.trace import Lowered
 
 PART = 12  # loop nests in one C function
 ALIGN = "__attribute__((aligned(64)))"  # a cache line and the widest vector
@@ -134,7 +134,9 @@ def _nest(
     for i, run in enumerate(runs):
         if i == len(runs) - 1:
             lines.append(pragma)
-        lines.append(f"for (int64_t i{run[-1]} = 0; i{run[-1]} < {math.prod(shape[d] for d in run)}; i{run[-1]}++) {{\n")
+        lines.append(
+            f"for (int64_t i{run[-1]} = 0; i{run[-1]} < {math.prod(shape[d] for d in run)}; i{run[-1]}++) {{\n"
+        )
         lines.append(opening.get(i + 1, ""))
     lines += body
     for i in reversed(range(len(runs))):
@@ -235,7 +237,9 @@ def _scatter(n: Node) -> str:
     where, inside = frame.picked(indexes, n.picks, body)
     target = View(n, value.shape, strides, offset)
     sign = "=" if n.op == "set" else "+="
-    body.append(f"if ({inside}) {n.name}[{expressions.index(target, frame)}+{where}] {sign} {frame.typed(value, n.dtype, body)};\n")
+    body.append(
+        f"if ({inside}) {n.name}[{expressions.index(target, frame)}+{where}] {sign} {frame.typed(value, n.dtype, body)};\n"
+    )
     return text + _for(value.shape, range(len(value.shape)), "".join(body))
 
 

@@ -36,7 +36,7 @@ class NativeEngine(Engine):
         """Return the compiled step, compiling if there is none for it yet, or none with all kinds of operation asked for.
 
         Raises:
-            UnsupportedOperator: an operator of the step has no lowering.
+            UnsupportedOperatorError: an operator of the step has no lowering.
             CompilerError: there is no compiler, or it failed.
         """
         wanted = frozenset(kinds) | {FORGET}
@@ -105,7 +105,7 @@ def compile_step(step: Step, state: State, kinds: frozenset[int] = frozenset({*K
         new, loss = step.learn(nested(leaves), event(inputs))
         return flattened(new), [loss]
 
-    def forget(leaves: Sequence[Tensor], inputs: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    def forget(leaves: Sequence[Tensor], _inputs: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         old = nested(leaves)
         slots = {part.partition(".")[2]: t for part, t in old.items() if part.startswith("optimizer.")}
         cleared = step.optimizer.clear(slots, torch.ones((), dtype=torch.bool))
@@ -114,7 +114,12 @@ def compile_step(step: Step, state: State, kinds: frozenset[int] = frozenset({*K
     inputs, width = state["inputs"]["mean"].shape[0], step.head.width
     return Program(
         [t for tensors in state.values() for t in tensors.values()],
-        [Operation(predict_learn, (0, 1)), Operation(predict_observe, (0,)), Operation(learn, (1,)), Operation(forget, ())],
+        [
+            Operation(predict_learn, (0, 1)),
+            Operation(predict_observe, (0,)),
+            Operation(learn, (1,)),
+            Operation(forget, ()),
+        ],
         rows=[
             torch.zeros(1, inputs, dtype=torch.float64),
             torch.zeros(1, width, dtype=torch.float64),

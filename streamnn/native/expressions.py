@@ -42,9 +42,9 @@ class Frame:
             return literal(n.fill, n.dtype)
         if n.inline:
             return self.compute(n, body)
-        if n.kind == "point" and n.group == self.group and id(n) in self._registers:
-            if a.expand(self.shape).whole:
-                return self._registers[id(n)]
+        kept = n.kind == "point" and n.group == self.group and id(n) in self._registers
+        if kept and a.expand(self.shape).whole:
+            return self._registers[id(n)]
         return at(a.expand(self.shape), self)
 
     def typed(self, a: Operand, dtype: torch.dtype | None, body: list[str]) -> str:

@@ -139,9 +139,7 @@ def _fold(kind: str, lanes: int) -> str:
         joined = []
         for i in range(0, len(names), 2):
             a, b, name = names[i], names[i + 1], f"t{width}_{i // 2}"
-            lines.append(
-                f"v{kind} {name} = SHUFFLE(v{kind}, {a}, {b}, {even}) + SHUFFLE(v{kind}, {a}, {b}, {odd});\n"
-            )
+            lines.append(f"v{kind} {name} = SHUFFLE(v{kind}, {a}, {b}, {even}) + SHUFFLE(v{kind}, {a}, {b}, {odd});\n")
             joined.append(name)
         names, width = joined, 2 * width
     return "".join([*lines, f"return {names[0]};\n}}\n"])

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from streamnn.native.arrays import LOWERINGS, UnsupportedOperator
+from streamnn.native.arrays import LOWERINGS, UnsupportedOperatorError
 from streamnn.native.builder import Builder
 from streamnn.native.nodes import Operand, Scalar, Shape, View
 from streamnn.native.operators import COMPARISONS, POINTWISE, REDUCE
@@ -42,13 +42,13 @@ def lower(target: Any, raw: list[Any], a: list[Any], kwargs: Mapping[str, Any], 
         make: makes the nodes.
 
     Raises:
-        UnsupportedOperator: the operator has no lowering.
+        UnsupportedOperatorError: the operator has no lowering.
     """
     name = _plain(target)
     if name in LOWERINGS:
         return LOWERINGS[name](make, out, a, kwargs)
     if not isinstance(out, Tensor):
-        raise UnsupportedOperator(str(target))
+        raise UnsupportedOperatorError(str(target))
     shape = tuple(out.shape)
     if name in FILLS:
         at = FILLS[name]
@@ -73,7 +73,7 @@ def lower(target: Any, raw: list[Any], a: list[Any], kwargs: Mapping[str, Any], 
         listed = a[1] if len(a) > 1 and a[1] not in (None, []) else range(rank)
         dims = [d % rank for d in ([listed] if isinstance(listed, int) else listed)] if rank else []
         return make.reduce(name, make.cast(a[0], out.dtype) if name == "mean" else a[0], dims, shape, out.dtype)
-    raise UnsupportedOperator(str(target))
+    raise UnsupportedOperatorError(str(target))
 
 
 def _plain(target: Any) -> str:

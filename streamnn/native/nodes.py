@@ -105,9 +105,7 @@ class View:
     def expand(self, shape: Sequence[int]) -> "View":
         """Broadcast to a larger shape."""
         lead = len(shape) - len(self.shape)
-        strides = tuple(
-            0 if n == 1 != m else s for n, m, s in zip(self.shape, shape[lead:], self.strides, strict=True)
-        )
+        strides = tuple(0 if n == 1 != m else s for n, m, s in zip(self.shape, shape[lead:], self.strides, strict=True))
         return View(self.node, tuple(shape), (0,) * lead + strides, self.offset)
 
     def squeeze(self) -> "View":
@@ -117,6 +115,4 @@ class View:
 
     def take(self, dims: Sequence[int]) -> "View":
         """Keep these dimensions, in this order; the others have index 0."""
-        return View(
-            self.node, tuple(self.shape[d] for d in dims), tuple(self.strides[d] for d in dims), self.offset
-        )
+        return View(self.node, tuple(self.shape[d] for d in dims), tuple(self.strides[d] for d in dims), self.offset)

@@ -46,7 +46,8 @@ def turn(lowered: Lowered, leaves: frozenset[int]) -> Lowered:
     nodes = {
         n
         for n, family in families.items()
-        if family in wanted and (n.kind == "point" and family not in fixed or n in [lowered.inputs[i] for i in leaves])
+        if family in wanted
+        and ((n.kind == "point" and family not in fixed) or n in [lowered.inputs[i] for i in leaves])
     }
     looks = {n: _look(n.shape) for n in nodes}
 

@@ -39,15 +39,15 @@ def matmul(node: Node) -> str:
     if len(k) > 1 or len(batch) + len(m) + len(n) + len(k) != len(axes):
         return ""
     total = 1
-    for a in axes:
-        total *= a.size
+    for axis in axes:
+        total *= axis.size
     if total < LEAST:
         return ""
     over = k[0] if k else ONE
     for turned in (False, True):
         if turned:
-            left, right, m, n, over = right, left, [a.turned() for a in n], [a.turned() for a in m], over.turned()
-            batch = [a.turned() for a in batch]
+            left, right, m, n, over = right, left, [x.turned() for x in n], [x.turned() for x in m], over.turned()
+            batch = [x.turned() for x in batch]
         row, rows = _widest(m)
         column, columns = _column(n)
         loops = [*batch, *rows, *columns]

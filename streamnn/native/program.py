@@ -52,7 +52,10 @@ return bad;
 """
 
 Array = npt.NDArray[np.generic]
-_NUMPY = {dtype: np.dtype(c.removesuffix("_t").replace("float", "float32").replace("double", "float64")) for dtype, c in C_TYPES.items()}
+_NUMPY = {
+    dtype: np.dtype(c.removesuffix("_t").replace("float", "float32").replace("double", "float64"))
+    for dtype, c in C_TYPES.items()
+}
 _NUMPY[torch.bool] = np.dtype(np.bool_)
 
 
@@ -91,7 +94,7 @@ class Program:
             on it.
 
     Raises:
-        UnsupportedOperator: an operator has no lowering.
+        UnsupportedOperatorError: an operator has no lowering.
         CompilerError: there is no compiler, or it failed.
     """
 
@@ -190,9 +193,21 @@ class Program:
             cases.append(f"case {number}: {{\n{''.join([*lines, *emitted.calls])}break; }}\n")
         inputs = lowered[0].inputs[:states]
         members = "".join(f"{C_TYPES[n.dtype]} s{i}[{max(n.size, 1)}] {ALIGN};\n" for i, n in enumerate(inputs))
-        structs = f"struct state {{\n{members or 'char none;'}}};\nstruct scratch {{ union {{\n{''.join(scratch)}}}; }};\n"
-        sizes_of = "".join(f"int64_t {name}_bytes(void) {{ return sizeof(struct {name}); }}\n" for name in ("state", "scratch"))
-        text = HEADER + FUNCTIONS + KERNELS + structs + sizes_of + "".join(functions) + LOOP % ("".join(cases), _finite(inputs))
+        structs = (
+            f"struct state {{\n{members or 'char none;'}}};\nstruct scratch {{ union {{\n{''.join(scratch)}}}; }};\n"
+        )
+        sizes_of = "".join(
+            f"int64_t {name}_bytes(void) {{ return sizeof(struct {name}); }}\n" for name in ("state", "scratch")
+        )
+        text = (
+            HEADER
+            + FUNCTIONS
+            + KERNELS
+            + structs
+            + sizes_of
+            + "".join(functions)
+            + LOOP % ("".join(cases), _finite(inputs))
+        )
         return text, [outputs[slot] for slot in sorted(outputs)]
 
 

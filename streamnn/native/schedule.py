@@ -9,8 +9,8 @@ nothing needs are dropped.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from streamnn.native.trace import Lowered
 from streamnn.native.nodes import Node, Shape, View
+from streamnn.native.trace import Lowered
 
 CHEAP = frozenset(("mul", "neg", "abs", "add", "sub", "_to_copy"))  # worth computing again instead of storing
 

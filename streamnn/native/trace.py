@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from streamnn.native.arrays import UnsupportedOperator
+from streamnn.native.arrays import UnsupportedOperatorError
 from streamnn.native.builder import Builder
 from streamnn.native.decompositions import DECOMPOSITIONS
 from streamnn.native.lower import can_lower, lower
@@ -44,7 +44,7 @@ def trace(function: Flat, inputs: Sequence[Tensor], states: int = 0) -> Lowered:
         states: the first so many inputs and outputs are the leaves of a state, old and new.
 
     Raises:
-        UnsupportedOperator: an operator has no lowering, or a choice is made on a tensor's value.
+        UnsupportedOperatorError: an operator has no lowering, or a choice is made on a tensor's value.
     """
     examples = [t.detach().clone(memory_format=torch.contiguous_format) for t in inputs]
     recorder = _Recorder(examples)
@@ -68,11 +68,11 @@ class _Content:
     offset: int
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves its hook untyped
     """Lowers every operator that torch calls, and lets it run."""
 
     def __init__(self, inputs: Sequence[Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.make = Builder()
         self.inputs: list[Node] = []
         self._contents: dict[int, _Content] = {}
@@ -93,7 +93,7 @@ class _Recorder(TorchDispatchMode):
         if content.view.node.kind == "const":
             return View(content.view.node, shape, (0,) * len(shape))
         if content.view.whole and _same_order(content.strides, content.shape):
-            return View(content.view.node, shape, _clean(strides, shape), t.storage_offset() - content.offset)
+            return View(content.view.node, shape, _clean(strides, shape), int(t.storage_offset()) - content.offset)
         return self._composed(content, t)
 
     def __torch_dispatch__(
@@ -110,8 +110,10 @@ class _Recorder(TorchDispatchMode):
                 return done
         name = func._schema.name.split("::")[1]
         if name == "_local_scalar_dense":
-            raise UnsupportedOperator("choice made in Python on a tensor's value (aten._local_scalar_dense)")
-        written = [a for a, s in zip(args, func._schema.arguments, strict=False) if s.alias_info and s.alias_info.is_write]
+            raise UnsupportedOperatorError("choice made in Python on a tensor's value (aten._local_scalar_dense)")
+        written = [
+            a for a, s in zip(args, func._schema.arguments, strict=False) if s.alias_info and s.alias_info.is_write
+        ]
         known = pytree.tree_map_only(Tensor, self.view, list(args))
         before = {_memory(t) for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
         out = func(*args, **kwargs)
@@ -134,13 +136,13 @@ class _Recorder(TorchDispatchMode):
 
     def _keep(self, t: Tensor, view: View) -> None:
         assert tuple(t.shape) == view.shape, (t.shape, view.shape)
-        self._contents[_memory(t)] = _Content(view, tuple(t.shape), tuple(t.stride()), t.storage_offset())
+        self._contents[_memory(t)] = _Content(view, tuple(t.shape), tuple(t.stride()), int(t.storage_offset()))
         self._alive.append(t)
 
     def _write(self, t: Tensor, view: View) -> None:
         """Give the memory of a tensor that was written in place a new node."""
         content = self._contents.get(_memory(t))
-        shape, strides, offset = tuple(t.shape), tuple(t.stride()), t.storage_offset()
+        shape, strides, offset = tuple(t.shape), tuple(t.stride()), int(t.storage_offset())
         if content is None or (shape, strides, offset) == (content.shape, content.strides, content.offset):
             self._contents[_memory(t)] = _Content(view, shape, strides, offset)
             self._alive.append(t)
@@ -165,7 +167,7 @@ class _Recorder(TorchDispatchMode):
             found = _affine(source.node, where.as_strided(t.shape, t.stride(), t.storage_offset()))
             if found is not None:
                 return found
-        raise UnsupportedOperator("view of memory that was not written as a whole")
+        raise UnsupportedOperatorError("view of memory that was not written as a whole")
 
 
 def _memory(t: Tensor) -> int:

@@ -106,9 +106,7 @@ def test_a_source_gives_up_if_told_to(up: Broker) -> None:
     """With give_up_s a broker that stays away ends in an error that names the setting."""
     library = helpers.library("kafka-python", up.bootstrap)
     topic = helpers.topic(up.bootstrap)
-    opened = KafkaSource(
-        KafkaReading(topic=topic, group="g", look_s=0.5), library, JsonCodec(Schema()), give_up_s=2.0
-    )
+    opened = KafkaSource(KafkaReading(topic=topic, group="g", look_s=0.5), library, JsonCodec(Schema()), give_up_s=2.0)
     opened.open(0, None)
     up.stop()
     with pytest.raises(SourceError, match="give_up_s"):

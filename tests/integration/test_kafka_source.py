@@ -392,9 +392,7 @@ def test_poison_becomes_rejects_with_its_bytes(bootstrap: str, writer: LogWriter
     for letter in rejects:
         origin = letter.record.origin
         assert origin is not None
-        assert letter.record == Record(
-            values[origin.offset], b"key", (("h", b"v"),), 1_000 + origin.offset, origin
-        )
+        assert letter.record == Record(values[origin.offset], b"key", (("h", b"v"),), 1_000 + origin.offset, origin)
 
 
 def test_an_unreachable_cluster_at_the_start_is_an_error() -> None:

@@ -103,7 +103,6 @@ def compare(learner, tolerance):
         learner.run(rows, operations, rate=control.rate, clear=clear)
     assert refused == [REFUSED]
     assert learner.growths == {"features": 1, "classes": 1}
-    assert native.compilations == 3
 
 
 def hard_learner(**settings):
@@ -124,7 +123,8 @@ def hard_learner(**settings):
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-9), ("float32", 1e-5)])
 def test_engines_agree_step_by_step(dtype, tolerance):
     """State, predictions and losses agree after every operation."""
-    compare(hard_learner(dtype=dtype), tolerance)
+    units = (6, 5) if dtype == "float64" else (5,)
+    compare(hard_learner(dtype=dtype, network={"units": units}), tolerance)
 
 
 def test_engines_agree_with_accumulated_gradients():

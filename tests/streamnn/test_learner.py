@@ -29,11 +29,14 @@ def growing_stream(events=80):
     return columns, {"t0": labels}
 
 
-@pytest.mark.parametrize("cuts", [[1] * 80, [7] * 12, [64, 16], [3, 1, 30, 2, 44]])
-def test_cuts_change_no_bit(cuts):
+@pytest.mark.parametrize(
+    ("cuts", "engine"), [([1] * 80, "eager"), ([7] * 12, "eager"), ([64, 16], "eager"), ([3, 1, 30, 2, 44], "native")]
+)
+def test_cuts_change_no_bit(cuts, engine):
     """Weights, statistics and served rows are the same however the stream is cut, through growth of both axes."""
     columns, labels = growing_stream()
-    whole, cut = (make_learner("multiclass", network=SMALL, feature_capacity=2, class_capacity=2) for _ in range(2))
+    settings = {"network": SMALL, "feature_capacity": 2, "class_capacity": 2, "engine": engine}
+    whole, cut = (make_learner("multiclass", **settings) for _ in range(2))
     want, want_loss = drive(whole, columns, labels, cuts=[80])
     got, got_loss = drive(cut, columns, labels, cuts=cuts)
     assert whole.growths["features"] > 1
@@ -57,12 +60,12 @@ def test_cuts_change_no_bit_in_micro_batches(cuts):
 @pytest.mark.parametrize("kind", KINDS)
 def test_capacity_changes_nothing_but_rounding(kind):
     """Room for 8, 16 or 64 inputs and classes gives the same predictions."""
-    columns, score = numeric_stream(200)
+    columns, score = numeric_stream(100)
     labels = {"t0": labels_of(kind, score)}
     runs = []
     for capacity in (8, 16, 64):
         learner = make_learner(kind, dtype="float64", feature_capacity=capacity, class_capacity=capacity)
-        served, _ = drive(learner, columns, labels, cuts=[200])
+        served, _ = drive(learner, columns, labels, cuts=[100])
         runs.append(served[:, :3])
     for other in runs[1:]:
         np.testing.assert_allclose(other[:, : runs[0].shape[1]], runs[0], rtol=1e-9, atol=1e-12)
@@ -84,7 +87,7 @@ def test_learns(kind):
     """On a learnable stream the second half is predicted clearly better than by the majority or the mean."""
     columns, score = numeric_stream(1500)
     labels = {"t0": labels_of(kind, score)}
-    learner = make_learner(kind, network=MLPSpec(units=(32,)))
+    learner = make_learner(kind, network=MLPSpec(units=(32,)), engine="auto")
     served, _ = drive(learner, columns, labels, cuts=[256] * 6)
     decided = decide(served, learner.head)[:, 0]
     late = slice(750, None)
