@@ -21,7 +21,7 @@ from streamnn.features.index import Column, FeatureIndex
 from streamnn.features.standardizer import Standardizer
 from streamnn.growth import embed
 from streamnn.heads import Head, RegressionLoss, TargetSpec
-from streamnn.native import CompilerError, NativeEngine, UnsupportedOperator
+from streamnn.native import CompilerError, NativeEngine, UnsupportedOperatorError
 from streamnn.networks import MLP, MLPSpec
 from streamnn.operations import FloatArray, IntArray, LearnerState, Operations, Results, Rows
 from streamnn.optimizers import Adam, Optimizer
@@ -286,7 +286,7 @@ class Learner:
             return self._engine
         try:
             self._native.prepare(self._made(), self._state, set(operations.kind.tolist()))
-        except (CompilerError, UnsupportedOperator) as error:
+        except (CompilerError, UnsupportedOperatorError) as error:
             if self.spec.engine == "native":
                 raise
             warnings.warn(f"running eagerly, some hundred times slower: {error}", RuntimeWarning, stacklevel=3)

@@ -63,7 +63,7 @@ def test_native_equals_eager(choice):
         np.testing.assert_allclose(found.served, expected.served, rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(found.loss, expected.loss, rtol=1e-5, atol=1e-5)
         state = want
-    assert native.compilations == 1
+    assert native.compilations == len(set(case.kinds.tolist()))  # a kind is compiled when it first comes
     whole(build(choice, dtype=torch.float64, events=120), tolerance=1e-8)
 
 

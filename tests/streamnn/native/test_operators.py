@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as fn
 
-from streamnn.native import UnsupportedOperator
+from streamnn.native import UnsupportedOperatorError
 from tests.streamnn.native.helpers import assert_same, call, compile_function, native
 
 NAN, INF = float("nan"), float("inf")
@@ -238,7 +238,7 @@ def test_writing_in_place_is_seen_through_every_view():
 
 def test_a_choice_on_a_value_is_refused_by_name():
     """Code that asks for a tensor's value while it is traced is not compiled into one of its branches."""
-    with pytest.raises(UnsupportedOperator, match="_local_scalar_dense"):
+    with pytest.raises(UnsupportedOperatorError, match="_local_scalar_dense"):
         compile_function(lambda x: [x if x.sum() > 0 else -x], torch.ones(3))
 
 
@@ -248,5 +248,5 @@ def test_a_choice_on_a_value_is_refused_by_name():
 )  # fmt: skip
 def test_an_operator_without_a_lowering_is_named(function, name):
     """What cannot be lowered raises an error with the operator's name."""
-    with pytest.raises(UnsupportedOperator, match=name):
+    with pytest.raises(UnsupportedOperatorError, match=name):
         compile_function(function, torch.ones(3))
