@@ -15,6 +15,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -34,6 +35,8 @@ FLAGS = [
     "-fPIC",
     "-w",
 ]
+# different loops over the same numbers (a row alone, a row among others) need not contract alike
+STRICT = [*FLAGS, "-ffp-contract=off"]
 TIMEOUT_S = 300
 
 
@@ -94,25 +97,29 @@ def cache_folder() -> Path:
     return folder
 
 
-def load(source: str) -> tuple[ctypes.CDLL, bool]:
+def load(source: str, *, flags: Sequence[str] = FLAGS) -> tuple[ctypes.CDLL, bool]:
     """Build C source, or take it from the cache. Returns the library and whether it had to be built.
+
+    Args:
+        source: C.
+        flags: FLAGS, or STRICT where one value may be computed by different loops.
 
     Raises:
         CompilerError: there is no compiler, or it does not accept the source.
     """
     compiler = find_compiler(os.environ.get("CC"))
-    key = hashlib.sha256("\0".join([source, *FLAGS, compiler.version, processor()]).encode()).hexdigest()[:32]
+    key = hashlib.sha256("\0".join([source, *flags, compiler.version, processor()]).encode()).hexdigest()[:32]
     try:
         folder = cache_folder()
         path = folder / f"step-{key}.so"
         if _trusted(path):
             return ctypes.CDLL(str(path)), False
-        _build(compiler, source, path)
+        _build(compiler, source, path, flags)
     except OSError as error:  # no place to keep it: build for this process alone
         folder = Path(tempfile.mkdtemp(prefix="streamnn-"))
         path = folder / f"step-{key}.so"
         try:
-            _build(compiler, source, path)
+            _build(compiler, source, path, flags)
             return ctypes.CDLL(str(path)), True
         except OSError as again:
             raise CompilerError(f"cannot build the native step: {again}") from error
@@ -134,13 +141,13 @@ def _trusted(path: Path) -> bool:
         return False
 
 
-def _build(compiler: Compiler, source: str, path: Path) -> None:
+def _build(compiler: Compiler, source: str, path: Path, flags: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent, prefix="build-") as work:
         code, built = Path(work) / "step.c", Path(work) / "step.so"
         code.write_text(source, encoding="ascii")
         try:
             subprocess.run(
-                [*compiler.command, *FLAGS, str(code), "-o", str(built), "-lm"],
+                [*compiler.command, *flags, str(code), "-o", str(built), "-lm"],
                 capture_output=True,
                 text=True,
                 timeout=TIMEOUT_S,

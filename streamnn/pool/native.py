@@ -7,12 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from streamnn.native.build import load
+from streamnn.native.build import STRICT, load
 from streamnn.operations import Operations
 from streamnn.pool.layout import Array
 
 FOLDER = Path(__file__).parent
-SHARED = dict.fromkeys(("maps", "values"), ("common.c", "windows.c"))
+SHARED = {
+    **dict.fromkeys(("maps", "values"), ("common.c", "windows.c")),
+    "votes": ("common.c", "wide.c", "windows.c"),
+}
 
 
 @cache
@@ -23,7 +26,7 @@ def library(name: str) -> ctypes.CDLL:
         CompilerError: there is no C compiler, or it failed.
     """
     sources = [(FOLDER / file).read_text(encoding="ascii") for file in (*SHARED.get(name, ("common.c",)), f"{name}.c")]
-    loaded, _ = load("\n".join(sources))
+    loaded, _ = load("\n".join(sources), flags=STRICT)
     return loaded
 
 
