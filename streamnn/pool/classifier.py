@@ -56,9 +56,7 @@ class ClassPool:
         parts: who runs it.
     """
 
-    def __init__(
-        self, preset: Preset, *, numeric: int, plain: int, classes: int, seed: int, parts: Parts
-    ) -> None:
+    def __init__(self, preset: Preset, *, numeric: int, plain: int, classes: int, seed: int, parts: Parts) -> None:
         self.preset, self.seed, self.parts = preset, seed, parts
         self.nets = NETWORKS[preset]
         self._first = (numeric, plain, classes)

@@ -35,9 +35,7 @@ class Parts:
     blend: Callable[..., None]
 
 
-NATIVE = Parts(
-    "native", maps.run, linear.run, net.run, mixer.run, replay.choose, values.run, squares.run, blend.run
-)
+NATIVE = Parts("native", maps.run, linear.run, net.run, mixer.run, replay.choose, values.run, squares.run, blend.run)
 EAGER = Parts(
     "eager",
     slow_maps.run,

@@ -175,9 +175,7 @@ class ValueTask:
         return ValuePool(self._preset, seed=self._seed, parts=self._parts, **sizes)
 
 
-def make_task(
-    target: TargetSpec, first: Inputs, width: int, *, preset: Preset, seed: int, parts: Parts
-) -> Task:
+def make_task(target: TargetSpec, first: Inputs, width: int, *, preset: Preset, seed: int, parts: Parts) -> Task:
     """Make the pool for a target.
 
     Args:

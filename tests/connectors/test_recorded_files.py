@@ -24,7 +24,9 @@ def test_csv_streams(name):
     assert len(found.events) == len(wanted)
     for (_, event), record in zip(found.events, wanted, strict=True):
         for field, text in record.items():
-            assert event.get(field) == (None if not text else float(text) if kinds[field] == "number" else ("str", text))
+            assert event.get(field) == (
+                None if not text else float(text) if kinds[field] == "number" else ("str", text)
+            )
 
 
 def test_a_stream_of_very_many_fields():

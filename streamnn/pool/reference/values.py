@@ -180,4 +180,3 @@ class _Values:
     def _step(self, d: float) -> float:
         square, left = self.s["residual"][1:]
         return float(np.clip(d / np.sqrt(square / (1 - left)), -5, 5)) if square > 0 else 0.0
-
