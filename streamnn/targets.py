@@ -172,7 +172,8 @@ class TargetIndex:
         codes, values = pd.factorize(column)
         numbers = [classes.setdefault(value, len(classes)) for value in values]
         lookup = np.array([*numbers, np.nan], dtype=np.float64)  # code -1 is the last entry
-        return lookup[codes]
+        found: FloatArray = lookup[codes]
+        return found
 
     def _fill_classes(self, target: str, column: Column, y: FloatArray) -> FloatArray:
         """Write one-hot or soft labels into y [K, C]; returns the (likeliest) class numbers [K]."""
