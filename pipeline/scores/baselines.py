@@ -164,7 +164,7 @@ class FrequentLabelset:
     def state_dict(self) -> dict[str, Any]:
         """Return the table: sets [N, bytes] uint8 and their counts, in the order they were met."""
         width = (self._labels + 7) // 8
-        sets = np.frombuffer(b"".join(self._counts), dtype=np.uint8).reshape(-1, width).copy()
+        sets = np.frombuffer(b"".join(self._counts), dtype=np.uint8).reshape(len(self._counts), width).copy()
         leader = list(self._counts).index(self._leader) if self._most else -1
         return {
             "sets": sets,

@@ -37,7 +37,7 @@ arrays = st.sampled_from((*DTYPES, *FLOATS)).flatmap(
 )
 tensors = arrays.map(lambda a: torch.from_numpy(np.array(a)))
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6)
-odd = st.sampled_from([2**70, -(2**64), 10**5000, "\ud800", "\ud83d" + "\ude00", "$tensor", -0.0, math.inf, -math.nan])
+odd = st.sampled_from([2**70, -(2**64), 10**4000, "\ud800", "\ud83d" + "\ude00", "$tensor", -0.0, math.inf, -math.nan])
 leaves = scalars | odd | tensors | arrays | st.lists(scalars, max_size=5)
 keys = st.text(max_size=4).filter(lambda k: not any("\ud800" <= c <= "\udfff" for c in k)) | st.sampled_from(
     ["$", "$int", "$$x", "a/b", "a~1", "a.b", "0", "__metadata__", ""]
@@ -439,17 +439,17 @@ def test_describe_shows_the_tree_and_its_figures(tmp_path: Path) -> None:
     """A checkpoint is shown with number, size, figures of tensors, and scalars; what is not finite stands out."""
     with CheckpointStore(tmp_path, clock=lambda: 0.0) as store:
         store.save(5, {**example(), "bad": torch.tensor([1.0, math.inf]), "empty": {}, "none": np.zeros((0, 3))})
-    text = "\n".join(describe(read(tmp_path)))
+    text = " ".join("\n".join(describe(read(tmp_path))).split())
     for part in (
-        "checkpoint  5",
+        "checkpoint 5",
         "1970-01-01T00:00:00.000+00:00",
-        "0.weight  float32  2x2           -2 .. 4  norm 4.61",
-        "count     int64    scalar        7",
-        "mean      float64  2             0.25 .. 0.25  norm 0.25  NOT FINITE: 1",
-        "bad     float32  2             1 .. 1  norm 1  NOT FINITE: 1",
-        "none    float64  0x3",
-        "names   ['a', 'b']",
-        "rates   [[0, 0.01], [128, 0.02]]",
+        "0.weight float32 2x2 -2 .. 4 norm 4.61",
+        "count int64 scalar 7",
+        "mean float64 2 0.25 .. 0.25 norm 0.25 NOT FINITE: 1",
+        "bad float32 2 1 .. 1 norm 1 NOT FINITE: 1",
+        "none float64 0x3",
+        "names ['a', 'b']",
+        "rates [[0, 0.01], [128, 0.02]]",
     ):
         assert part in text
 

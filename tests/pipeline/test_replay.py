@@ -108,6 +108,18 @@ def test_micro_batches_and_delay_learn_everything(stream, tmp_path):
     assert figures["metrics"]["accuracy"] > 0.7
 
 
+@pytest.mark.parametrize("preset", ["best", "single"])
+def test_values_resume_as_if_never_stopped(tmp_path, preset):
+    """A regression that is stopped and resumed gives the predictions file of the uninterrupted one."""
+    path, whole, pieces = tmp_path / "s.csv", tmp_path / "whole.csv", tmp_path / "pieces.csv"
+    write_csv(path, 700, kind="regression")
+    base = [path, "--target", "y", "--set", f"model.preset={preset}"]
+    assert replay(*base, "--predictions", whole) == 0
+    for more in (["--limit", "301"], []):
+        assert replay(*base, *more, "--predictions", pieces, "--checkpoint", tmp_path / "ck", "--resume") == 0
+    assert pieces.read_bytes() == whole.read_bytes()
+
+
 @pytest.mark.parametrize("kind", ["multiclass", "regression"])
 def test_tasks_that_need_no_asking(tmp_path, kind):
     """Text labels are classes and numbers with fractions are values; both beat their baseline."""
