@@ -4,7 +4,7 @@ A bin spans an even step of the signed root of the log-odds. So probabilities ne
 nearly all of theirs, are told apart, and so are those of a beginner around one half (AUC depends on the order alone).
 Two events in one bin count as tied, that is one half: the AUC is exact but for pairs (a 1 and a 0) that share a bin,
 and off by at most half their share of all pairs. With the default of 2,048 bins that is some 0.001 to 0.003 and, as
-errors of either sign cancel, mostly below 0.0001. River's ROCAUC reads the curve at 10 thresholds and is off by several
+errors of either sign cancel, mostly below 0.0002. River's ROCAUC reads the curve at 10 thresholds and is off by several
 points.
 
 Axes: T binary targets, K events.
