@@ -184,8 +184,8 @@ class LogWriter(Protocol):
     def abort(self, *, timeout_s: float) -> None:
         """Abort the transaction."""
 
-    def close(self) -> None:
-        """Give up connections; what is not settled is lost."""
+    def close(self) -> tuple[Outgoing, ...]:
+        """Give up connections; returns the records that are not settled, which may have been written or not."""
 
 
 class Library(Protocol):

@@ -20,6 +20,8 @@ SETTLE_S = 0.5  # how long a wait lasts before `stopping` is asked again
 GRACE_S = 10.0  # how long a process that is to stop still waits for acknowledgements
 LOOK_UP_S = 10.0
 RETRY_S = 4.0  # how long one attempt to connect again takes
+STUCK_S = 25.0  # without an acknowledgement, or a failure, a producer hangs: longer than the libraries' own time-outs
+REST_S = 5.0  # how long the other records of a producer that has failed one are waited for
 PERMANENT: tuple[Fault, ...] = ("refused", "unknown_topic", "untrusted", "configuration", "too_large")
 
 
@@ -74,8 +76,15 @@ class Patience:
 
     def __init__(self, give_up_s: float, stopping: Callable[[], bool], clock: Callable[[], float]) -> None:
         self._give_up_s, self._stopping, self._clock = give_up_s, stopping, clock
-        self._began = clock()
+        self._began = self._moved = clock()
+        self._waiting = -1
         self._told = False
+
+    def stuck(self, waiting: int, limit_s: float) -> bool:
+        """Say whether the number of records under way has stayed the same for so long."""
+        if waiting != self._waiting:
+            self._waiting, self._moved = waiting, self._clock()
+        return waiting > 0 and self._clock() - self._moved >= limit_s
 
     def wait(self, error: LogError, *, pause_s: float = 0.1) -> None:
         """Wait a little because of an error.
@@ -148,7 +157,9 @@ class Delivery:
         """Disconnect."""
         if self._writer is not None:
             writer, self._writer = self._writer, None
-            writer.close()
+            lost = len(writer.close()) + len(self._failed)
+            if lost:
+                _log.warning("%d records were not acknowledged when the channel was closed", lost)
 
     def _produce(self, record: Outgoing, patience: Patience) -> None:
         while True:
@@ -170,14 +181,18 @@ class Delivery:
 
     def _settle(self, patience: Patience) -> None:
         """Wait a moment for acknowledgements; give what failed to a new producer."""
+        if self._writer is None and self._failed:  # the last attempt to make one was given up
+            self._repeat(patience)
+            return
         writer = self._opened()
         settled = writer.settle(SETTLE_S)
-        if not settled.failed and not self._failed:
+        failed = list(settled.failed)
+        if not failed and not self._failed and not patience.stuck(settled.waiting, STUCK_S):
             if settled.waiting:
                 patience.wait(LogError("unreachable", f"{settled.waiting} records are under way"), pause_s=0.0)
             return
-        failed = list(settled.failed)
-        while settled.waiting:  # within the library's own time-out everything is acknowledged or fails
+        deadline = self._clock() + REST_S
+        while failed and settled.waiting and self._clock() < deadline:  # most end in the same way soon
             settled = writer.settle(SETTLE_S)
             failed += settled.failed
         self._failed += [record for record, _ in failed]
@@ -189,8 +204,11 @@ class Delivery:
 
     def _repeat(self, patience: Patience) -> None:
         """Give what was given up to a new producer; the old one may fail everything from now on."""
+        if self._writer is not None:
+            known = set(map(id, self._failed))
+            self._failed += [record for record in self._writer.close() if id(record) not in known]
+            self._writer = None
         while True:
-            self.close()
             try:
                 self._writer = self._library.writer(transactional_id="", transaction_timeout_s=60.0, wait_s=RETRY_S)
                 break
@@ -237,12 +255,13 @@ def attempt(writer: LogWriter, record: Outgoing) -> LogError | None:
     """Write one record and wait for it; returns why it failed."""
     try:
         writer.produce(record)
-        settled = writer.settle(SETTLE_S)
-        while settled.waiting and not settled.failed:
+        for _ in range(int(STUCK_S / SETTLE_S)):
             settled = writer.settle(SETTLE_S)
+            if settled.failed or not settled.waiting:
+                return settled.failed[0][1] if settled.failed else None
     except LogError as error:
         return error
-    return settled.failed[0][1] if settled.failed else None
+    return LogError("unreachable", "a record is stuck under way")
 
 
 def connect(make: Callable[[], LogWriter]) -> LogWriter:

@@ -347,10 +347,13 @@ class FastWriter:
         with _Translating("failed"):
             self._producer.abort_transaction(timeout_s)
 
-    def close(self) -> None:
-        """Give up what is under way."""
+    def close(self) -> tuple[Outgoing, ...]:
+        """Close; returns what is under way."""
+        left = tuple(self._under_way.values())
+        self._under_way.clear()
         self._producer.purge()
         self._serve(1.0)
+        return left
 
     def _serve(self, timeout_s: float) -> None:
         """Have the library report deliveries; wait for all of them if there is time."""

@@ -302,14 +302,20 @@ class PythonWriter:
         """Abort the transaction."""
         _within(timeout_s, "aborting a transaction", self._producer.abort_transaction)
 
-    def close(self) -> None:
-        """Close; what is under way is given up."""
-        try:
-            self._producer.close(timeout=0 if self._waiting else 2)
-        except errors.KafkaTimeoutError:
-            # it stays open if its records are not out in time; have its thread drop them
+    def close(self) -> tuple[Outgoing, ...]:
+        """Close; returns what is under way."""
+        left = tuple(record for record, _ in self._waiting)
+        self._waiting.clear()
+        if left:
+            # its own close waits for its records, and leaves it open if they do not get out; have them dropped first
             self._producer._sender.force_close()
             self._producer._sender.join(2)
+        try:
+            self._producer.close(timeout=0 if left else 2)
+        except errors.KafkaError as error:
+            logging.getLogger(__name__).debug("a producer did not close well: %s", error)
+            self._producer._closed = True  # or it would try again when it is collected
+        return left
 
 
 class _Networks:

@@ -45,6 +45,7 @@ from connectors.kafka.delivery import (
     PERMANENT,
     RETRY_S,
     SETTLE_S,
+    STUCK_S,
     Patience,
     attempt,
     connect,
@@ -270,6 +271,8 @@ class Transaction:
         settled = self._opened().settle(SETTLE_S)
         if settled.failed:
             self._recover(settled.failed[0][1], patience)
+        elif patience.stuck(settled.waiting, STUCK_S):
+            self._recover(LogError("unreachable", f"{settled.waiting} records are stuck under way"), patience)
         elif settled.waiting:
             patience.wait(LogError("unreachable", f"{settled.waiting} records are under way"), pause_s=0.0)
 
