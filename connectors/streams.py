@@ -4,6 +4,7 @@ In: `StreamSpec`. Out: `StreamHead` from `look`, and a `Source` from `open_sourc
 """
 
 import difflib
+import importlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,6 @@ from connectors.errors import SourceError
 from connectors.head import field_head, nothing_readable
 from connectors.json_lines import JsonLinesReader
 from connectors.parquet_records import ParquetReader
-from connectors.river_streams import RiverReader
 from connectors.schema import Schema, StreamHead
 from connectors.sparse import SparseReader, check_sparse
 
@@ -107,7 +107,10 @@ def _reader(spec: StreamSpec, schema: Schema) -> BlockReader:
     kind, _, name = spec.source.partition(":")
     if kind in ("river", "synth") and name:
         _no_follow(spec)
-        return RiverReader(name, generator=kind == "synth", seed=spec.seed)
+        # river's data sets bring much of what is installed with them: a second that no other stream should wait for
+        module = importlib.import_module("connectors.river_streams")
+        reader: BlockReader = module.RiverReader(name, generator=kind == "synth", seed=spec.seed)
+        return reader
     path = Path(spec.source)
     packed = path.suffix.lower() == ".gz"
     ending = (path.with_suffix("") if packed else path).suffix.lower()

@@ -17,8 +17,8 @@ import numpy.typing as npt
 from connectors import Joined, Record
 from pipeline.model import Model
 from pipeline.packing import pack, unpack
+from streamnn.chunks import pad_labels
 from streamnn.heads import Head
-from streamnn.learner import pad_labels
 from streamnn.operations import FloatArray, IntArray, Kind, Operations, Rows
 
 

@@ -6,9 +6,9 @@ Axes: K events of a chunk.
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from streamnn.chunks import EncodedChunk
 from streamnn.features.index import Column, FeatureIndex
 from streamnn.heads import Head
-from streamnn.learner import EncodedChunk
 from streamnn.operations import IntArray, Operations, Results, Rows
 from streamnn.targets import TargetIndex
 

@@ -5,11 +5,12 @@ In: a report. Out: a PNG file.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from pipeline.report import ReportError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MOST_MARKS = 200  # drift marks drawn; more would be a grey wall
 OVERALL, LATELY, MARK = "#1f4e79", "#e07b00", "#b0b0b0"
@@ -29,8 +30,11 @@ def plot(path: Path, figures: Mapping[str, Any]) -> None:
         raise ReportError(f"{path}: cannot write the plot: {error.strerror}. Choose another path.") from error
 
 
-def draw(figures: Mapping[str, Any]) -> Figure:
+def draw(figures: Mapping[str, Any]) -> "Figure":
     """Return the figure: one panel for each sampled metric, and one for the learning rate."""
+    # every command would wait a third of a second for it
+    from matplotlib.figure import Figure
+
     curves = figures["curves"]
     figure = Figure(figsize=(10, 2.6 + 2.6 * len(curves)), layout="constrained")
     axes = figure.subplots(len(curves) + 1, 1, sharex=True, squeeze=False, height_ratios=[3] * len(curves) + [1.4])[

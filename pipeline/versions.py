@@ -3,10 +3,6 @@
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
-import numpy as np
-import safetensors
-import torch
-
 
 def program() -> str:
     """Return the version of streamnn, "source" when it runs from a checkout that is not installed."""
@@ -21,7 +17,5 @@ def versions() -> dict[str, str]:
     return {
         "streamnn": program(),
         "python": platform.python_version(),
-        "torch": str(torch.__version__),
-        "numpy": np.__version__,
-        "safetensors": safetensors.__version__,
+        **{name: version(name) for name in ("torch", "numpy", "safetensors")},
     }

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from streamnn.chunks import EncodedChunk, Indexes, encode_chunk, head_of, no_events, pad_rows
 from streamnn.engine import Control, EagerEngine, Engine
 from streamnn.features.index import Column, FeatureIndex
 from streamnn.features.standardizer import Standardizer
@@ -76,19 +76,6 @@ class LearnerSpec:
             raise ValueError(f"engine is {self.engine!r}; use one of {', '.join(get_args(EngineName))}")
         if self.accumulate < 1:
             raise ValueError(f"accumulate is {self.accumulate}, but at least 1 micro-batch makes an update")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class EncodedChunk:
-    """The first events of a chunk, ready to run; the rest needs more capacity and is encoded next.
-
-    Attributes:
-        rows: inputs and labels.
-        truth: [K', T] float64: class number, 0..1 or value, NaN = unknown.
-    """
-
-    rows: Rows
-    truth: FloatArray
 
 
 class Learner:
@@ -169,32 +156,11 @@ class Learner:
             At least one micro-batch of rows (if K > 0); fewer than K where a later one needs more capacity.
         """
         if not len(number):
-            empty = np.zeros((0, 0))
-            return EncodedChunk(Rows(empty, empty, number), empty)
+            return no_events(number)
         if not self.built:
-            self._build_for(_head_of(columns, 1))
-        rows = len(number)
-        while True:
-            active, classes = self.features.active, self.targets.counts
-            features, wanted = _head_of(columns, rows), _head_of(labels, rows)
-            encoded = self.features.encode(features, rows)
-            targets = self.targets.encode(wanted, len(encoded.x), head=self.head)
-            fits = len(targets.y)
-            if fits == rows:
-                return EncodedChunk(Rows(encoded.x, targets.y, number[:rows]), targets.truth)
-            # what comes after the cut is met again later: until then it has no position
-            self.features.truncate(active)
-            self.targets.truncate(classes)
-            cut = int(np.searchsorted(number // batch, number[fits] // batch))
-            if cut > 0:
-                rows = cut
-            elif targets.needed:
-                self.targets.grow(targets.needed)
-                self._grow(inputs=self.features.capacity)
-            else:
-                before = self.features.capacity
-                self.features.grow(encoded.needed)
-                self._grow(inputs=before)
+            self._build_for(head_of(columns, 1))
+        indexes = Indexes(self.features, self.targets, lambda: self.head, self._grow)
+        return encode_chunk(indexes, columns, labels, number, batch=batch)
 
     def run(self, rows: Rows, operations: Operations, *, rate: float, clear: bool = False) -> Results:
         """Run operations over encoded rows; see `streamnn.operations`.
@@ -232,11 +198,7 @@ class Learner:
 
     def pad(self, rows: Rows, *, head: Head) -> Rows:
         """Bring rows that were encoded at a smaller capacity, under the given head, to the present one."""
-        if rows.x.shape[1] == self.features.capacity and rows.y.shape[1] == self.head.width:
-            return rows
-        x = np.full((len(rows), self.features.capacity), np.nan)
-        x[:, : rows.x.shape[1]] = rows.x
-        return Rows(x, pad_labels(rows.y, head, self.head), rows.number)
+        return pad_rows(rows, inputs=self.features.capacity, old=head, new=self.head)
 
     def declare(self, fields: Sequence[str]) -> None:
         """Name numeric fields before the first event, so that all of them get start weights.
@@ -337,7 +299,7 @@ class Learner:
             new[name] = embed(p, torch.zeros(shape, dtype=p.dtype), {dim: places[axis] for dim, axis in axes.items()})
         return new
 
-    def _grow(self, *, inputs: int) -> None:
+    def _grow(self, inputs: int) -> None:
         """Bring the state from `inputs` inputs and the present head to the capacities of the indexes."""
         step, old = self._made(), self._state
         head = step.head.grown(self.targets.capacities)
@@ -366,21 +328,6 @@ class Learner:
             else:
                 new[part] = tensors
         self._state = new
-
-
-def _head_of(columns: Mapping[str, Column], rows: int) -> dict[str, Column]:
-    return {name: column[:rows] for name, column in columns.items()}
-
-
-def pad_labels(y: npt.NDArray[np.float64], old: Head, new: Head) -> FloatArray:
-    """Lay labels [K, W] of one head out for a larger one of the same targets; a new class has probability 0."""
-    wide = np.full((len(y), new.width), np.nan)
-    for block in new.blocks:
-        before = old.block(block.target.name)
-        known = ~np.isnan(y[:, before.first])
-        wide[known, block.columns] = 0.0
-        wide[:, block.first : block.first + before.width] = y[:, before.columns]
-    return wide
 
 
 def differences(expected: Mapping[str, Mapping[str, Tensor]], found: Mapping[str, Mapping[str, Tensor]]) -> list[str]:

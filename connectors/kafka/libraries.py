@@ -7,7 +7,7 @@ from connectors.kafka.settings import KafkaConnection, KafkaSettingError
 
 _MODULES = {
     "kafka-python": ("connectors.kafka.python_client", "PythonLibrary", "pip install 'kafka-python[crc32c]'"),
-    "confluent-kafka": ("connectors.kafka.fast_client", "FastLibrary", "pip install 'streamnn[fast]'"),
+    "confluent-kafka": ("connectors.kafka.fast_client", "FastLibrary", "pip install confluent-kafka"),
 }
 
 

@@ -12,9 +12,9 @@ from typing import Any, get_args
 
 import numpy as np
 
+from streamnn.chunks import EncodedChunk, Indexes, encode_chunk, head_of, no_events, pad_rows
 from streamnn.features.index import Column, FeatureIndex
 from streamnn.heads import Head, TargetSpec
-from streamnn.learner import EncodedChunk, pad_labels
 from streamnn.operations import BoolArray, FloatArray, IntArray, Kind, Operations, Results, Rows
 from streamnn.pool.engines import EngineName, select
 from streamnn.pool.inputs import InputPlan, Inputs
@@ -130,31 +130,11 @@ class PoolLearner:
             At least one micro-batch of rows (if K > 0); fewer than K where a later one needs more capacity.
         """
         if not len(number):
-            empty = np.zeros((0, 0))
-            return EncodedChunk(Rows(empty, empty, number), empty)
+            return no_events(number)
         if not self.built:
-            self._build(_head_of(columns, 1))
-        rows = len(number)
-        while True:
-            active, classes = self.features.active, self.targets.counts
-            encoded = self.features.encode(_head_of(columns, rows), rows)
-            targets = self.targets.encode(_head_of(labels, rows), len(encoded.x), head=self.head)
-            fits = len(targets.y)
-            if fits == rows:
-                return EncodedChunk(Rows(encoded.x, targets.y, number[:rows]), targets.truth)
-            # what comes after the cut is met again later: until then it has no position
-            self.features.truncate(active)
-            self.targets.truncate(classes)
-            cut = int(np.searchsorted(number // batch, number[fits] // batch))
-            if cut > 0:
-                rows = cut
-            elif targets.needed:
-                self.targets.grow(targets.needed)
-                self.head = self.head.grown(self.targets.capacities)
-                self.growths["classes"] += 1
-            else:
-                self.features.grow(encoded.needed)
-                self.growths["features"] += 1
+            self._build(head_of(columns, 1))
+        indexes = Indexes(self.features, self.targets, lambda: self.head, self._grow)
+        return encode_chunk(indexes, columns, labels, number, batch=batch)
 
     def run(self, rows: Rows, operations: Operations, *, rate: float, clear: bool = False) -> Results:
         """Run operations over encoded rows; see `streamnn.operations`.
@@ -194,11 +174,7 @@ class PoolLearner:
 
     def pad(self, rows: Rows, *, head: Head) -> Rows:
         """Bring rows that were encoded at a smaller capacity, under the given head, to the present one."""
-        if rows.x.shape[1] == self.features.capacity and rows.y.shape[1] == self.head.width:
-            return rows
-        x = np.full((len(rows), self.features.capacity), np.nan)
-        x[:, : rows.x.shape[1]] = rows.x
-        return Rows(x, pad_labels(rows.y, head, self.head), rows.number)
+        return pad_rows(rows, inputs=self.features.capacity, old=head, new=self.head)
 
     def declare(self, fields: Sequence[str]) -> None:
         """Name numeric fields before the first event, so that all of them get start weights.
@@ -249,6 +225,13 @@ class PoolLearner:
             self.features.encode(first, 1)
         self._make()
 
+    def _grow(self, inputs: int) -> None:
+        if self.features.capacity != inputs:
+            self.growths["features"] += 1
+            return
+        self.head = self.head.grown(self.targets.capacities)
+        self.growths["classes"] += 1
+
     def _make(self) -> None:
         first = self._inputs(np.full((1, self.features.capacity), np.nan))
         for i, target in enumerate(self.spec.targets):
@@ -295,10 +278,6 @@ class PoolLearner:
                     " become infinite"
                 )
         return found
-
-
-def _head_of(columns: Mapping[str, Column], rows: int) -> dict[str, Column]:
-    return {name: column[:rows] for name, column in columns.items()}
 
 
 def _without(operations: Operations, kept: BoolArray) -> Operations:

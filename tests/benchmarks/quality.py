@@ -1,4 +1,4 @@
-"""Print how good the default is on recorded streams: `python -m tests.benchmarks.quality [--seeds 3] [--presets best,fast]`.
+"""Print how good the default is on recorded streams: `python -m tests.benchmarks.quality [--seeds 3] [--presets auto,fast]`.
 
 Needs STREAMNN_DATA. Nothing is set but the target, the task where numbers could be either, and declared categories.
 Every figure comes from `streamnn replay` as it is.
@@ -86,6 +86,6 @@ def table(presets: list[str], seeds: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3, help="runs a line (default 3)")
-    parser.add_argument("--presets", default="best", help="presets, separated by commas (default best)")
+    parser.add_argument("--presets", default="auto", help="presets, separated by commas (default auto)")
     space = parser.parse_args()
     table(space.presets.split(","), space.seeds)
