@@ -91,9 +91,12 @@ class AppendFile:
         return self._length
 
     def close(self) -> None:
-        """Flush and close the file. May be called twice."""
-        if self._file >= 0:
+        """Flush and close the file, which is closed also where flushing fails. May be called twice."""
+        if self._file < 0:
+            return
+        try:
             self.flush()
+        finally:
             os.close(self._file)
             self._file = -1
 

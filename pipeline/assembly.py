@@ -7,6 +7,7 @@ import dataclasses
 import os
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -58,14 +59,16 @@ class Assembled:
     stopping: threading.Event
 
     def close(self) -> None:
-        """Give up everything that is held open."""
+        """Give up everything that is held open, also where some of it fails.
+
+        Raises:
+            SinkError: what an output still had to write cannot be written.
+        """
         parts = self.loop.parts
-        parts.source.close()
-        for sink in (parts.predictions, parts.dead_letters):
-            if sink is not None:
-                sink.close()
-        if self.store is not None:
-            self.store.close()
+        with ExitStack() as stack:
+            for part in (self.store, parts.dead_letters, parts.predictions, parts.source):
+                if part is not None:
+                    stack.callback(part.close)
 
 
 def assemble(config: Config) -> Assembled:

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
 
-from connectors import ConnectorError
+from connectors import ConnectorError, SinkError
 from pipeline import compare, plot, report
 from pipeline.arguments import flags
 from pipeline.assembly import Assembled, assemble
@@ -97,7 +97,7 @@ def _drive(run: Assembled, *, quiet: bool, telemetry: Telemetry | None) -> tuple
     """Run a loop to its end with everything around it; returns the exit code and the report."""
     config, loop = run.config, run.loop
     with ExitStack() as stack:
-        stack.callback(run.close)
+        stack.enter_context(_closing(run))
         health = Health()
         if telemetry is not None:
             server = Server(telemetry.registry, health, host=config.telemetry.host, port=config.telemetry.port)
@@ -140,6 +140,18 @@ def _drive(run: Assembled, *, quiet: bool, telemetry: Telemetry | None) -> tuple
         print(f"streamnn: {loop.failure}", file=sys.stderr)
         return FAILED, figures
     return (128 + got[0] if got else DONE), figures
+
+
+@contextmanager
+def _closing(run: Assembled) -> Iterator[None]:
+    """Close a run at the end; an output that cannot be finished is its failure, unless it failed before."""
+    try:
+        yield
+    finally:
+        try:
+            run.close()
+        except SinkError as error:
+            run.loop.failure = run.loop.failure or error
 
 
 @contextmanager

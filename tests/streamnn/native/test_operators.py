@@ -43,7 +43,8 @@ UNARY = {
     "pow3": lambda x: x**3, "pow_half": lambda x: x**0.5, "pow_minus_half": lambda x: x**-0.5, "pow1.7": lambda x: x**1.7,
     "2pow": lambda x: 2.0**x, "nan_to_num": lambda x: x.nan_to_num(0.5, 3.0, -3.0), "where": lambda x: torch.where(x > 0, x, 0.1),
     "double": lambda x: x.double(), "int": lambda x: x.nan_to_num(0, 0, 0).long(), "bool": lambda x: x.bool(),
-    "gelu": fn.gelu, "gelu_tanh": lambda x: fn.gelu(x, approximate="tanh"), "silu": fn.silu, "mish": fn.mish,
+    "gelu": lambda x: fn.gelu(x.clamp(-90, 90)),  # at infinity torch itself gives inf or NaN, by processor
+    "gelu_tanh": lambda x: fn.gelu(x, approximate="tanh"), "silu": fn.silu, "mish": fn.mish,
     "selu": fn.selu, "elu": fn.elu, "leaky_relu": fn.leaky_relu, "softplus": fn.softplus, "hardtanh": fn.hardtanh,
     "hardsigmoid": fn.hardsigmoid, "hardswish": fn.hardswish, "logsigmoid": fn.logsigmoid, "softsign": fn.softsign,
     "softmax": lambda x: fn.softmax(x, 0), "amax": torch.amax, "amin": torch.amin, "sum": torch.sum, "mean": torch.mean,
