@@ -5,12 +5,14 @@ import sys
 from collections.abc import Sequence
 
 from pipeline.arguments import parser
-from pipeline.commands import COMMANDS, USER_ERRORS, complain
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code."""
     space = parser().parse_args(argv)
+    # torch takes a second or two: help, the version and a wrong word are told before
+    from pipeline.commands import COMMANDS, USER_ERRORS, complain
+
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         return COMMANDS[space.command](space)

@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
-from scipy import stats
 
 from streamnn.drift.base import DetectorState, FloatArray
 
@@ -102,6 +101,9 @@ class KSWIN:
 
 def _least_distance(size: int, alpha: float, alternative: Literal["greater", "two-sided"]) -> int:
     """Return the smallest whole h > size / 10 with p(h / size) <= alpha; size + 1 if there is none."""
+    # scipy.stats takes half a second, which only who asks for this detector waits for
+    from scipy import stats
+
     first = np.arange(size)
     # downwards, because p falls with h, and scipy warns that it cannot compute some p close to 1
     for h in range(size, size // 10, -1):
