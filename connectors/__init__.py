@@ -19,11 +19,12 @@ from connectors.records import (
     concatenate,
     missing,
 )
-from connectors.schema import KINDS, MOST_VALUES, Extra, FieldHead, Kind, Schema, StreamHead
+from connectors.schema import KINDS, MOMENTS, MOST_VALUES, Extra, FieldHead, Kind, Schema, StreamHead
 from connectors.streams import StreamSpec, look, open_source
 
 __all__ = [
     "KINDS",
+    "MOMENTS",
     "MOST_VALUES",
     "Chunk",
     "Codec",

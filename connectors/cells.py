@@ -31,7 +31,7 @@ from connectors.scalars import (
     read_text,
     read_value,
 )
-from connectors.schema import Kind
+from connectors.schema import MOMENTS, Kind
 
 BoolArray = npt.NDArray[np.bool_]
 Reader = Callable[[Kind, Any], object]  # `read_text` or `read_value`
@@ -233,7 +233,7 @@ class ArrowCells:
         if kind in NUMERIC and (pa.types.is_integer(type_) or pa.types.is_floating(type_)):
             column = _numpy(pc.cast(array, pa.float64(), safe=False))
             return column, _check_numbers(kind, column, lambda row: array[row].as_py(), read_value)
-        if kind == "moment" and pa.types.is_timestamp(type_) and type_.unit in ("s", "ms", "us"):
+        if kind in MOMENTS and pa.types.is_timestamp(type_) and type_.unit in ("s", "ms", "us"):
             return _numpy(pc.cast(array, pa.timestamp("us"), safe=False)), {}
         if kind in ("category", "class") and pa.types.is_string(type_):
             coded = pc.dictionary_encode(array)
@@ -332,7 +332,7 @@ def _moments_of_seconds(seconds: Column) -> Column:
 def _column(kind: Kind, values: Sequence[object]) -> Column:
     if kind in FLOATS:
         return np.array(values, dtype=np.float64)
-    if kind == "moment":
+    if kind in MOMENTS:
         return np.array(values, dtype="datetime64[us]")
     column = np.empty(len(values), dtype=object)
     column[:] = values

@@ -13,6 +13,7 @@ import numpy as np
 
 from connectors.cells import Refusal
 from connectors.errors import SourceError
+from connectors.local_dates import ORDERS, looks_date, order_of
 from connectors.scalars import UnfitError, kind_of_text, label, looks_moment, looks_whole, read_text, read_value
 from connectors.schema import MOST_VALUES, FieldHead, Kind
 
@@ -62,6 +63,9 @@ def _kind(kinds: Sequence[Kind], values: Sequence[object]) -> Kind:
         odd = [repr(value) for value, fit in zip(values, fits, strict=True) if not fit]
         if len(odd) * _ODD_ONES <= len(kinds) and len(set(odd)) == len(odd):
             return candidate  # type: ignore[return-value] # each is a kind
+    texts = [str(value) for value, kind in zip(values, kinds, strict=True) if kind in ORDERS]
+    if texts and (len(kinds) - len(texts)) * _ODD_ONES <= len(kinds):
+        return order_of(texts)
     return "category"
 
 
@@ -71,6 +75,9 @@ def _kind_of(value: object, text: bool) -> Kind:
             return "integer"
         if looks_moment(value):
             return "moment"
+        order = looks_date(value)
+        if order is not None:
+            return order
         kind = kind_of_text(value) if text else "category"
         return "category" if kind == "number" and not _fits(kind, value) else kind
     if isinstance(value, bool | np.bool_):

@@ -12,7 +12,8 @@ from decimal import Decimal
 
 import numpy as np
 
-from connectors.schema import Kind
+from connectors.local_dates import Order, read_date
+from connectors.schema import MOMENTS, Kind
 
 # one list for every kind, so that a text is missing or not whatever its field turns out to be
 MISSING_WORDS = ("", "null", "NULL", "Null", "nan", "NaN", "NAN")
@@ -64,6 +65,8 @@ def read_text(kind: Kind, text: str) -> object:
     bare = text.strip()
     if kind == "moment":
         return _moment_of_text(bare)
+    if kind == "day_first" or kind == "month_first":
+        return _moment_of_date(kind, bare)
     if not bare:
         return math.nan
     word = _TRUTH.get(bare.lower()) if kind in ("boolean", "degree") else None
@@ -90,7 +93,9 @@ def read_value(kind: Kind, value: object) -> object:
     plain = value.item() if isinstance(value, np.generic) else value
     if isinstance(plain, Decimal):
         plain = float(plain)
-    if kind == "moment":
+    if kind in MOMENTS:
+        if kind != "moment" and isinstance(plain, str):
+            return read_text(kind, plain)
         return _moment_of_value(plain)
     if kind == "category":
         return _category(plain)
@@ -111,7 +116,7 @@ def read_value(kind: Kind, value: object) -> object:
 
 def absent(kind: Kind) -> object:
     """Return what a column of this kind holds for a missing value."""
-    return math.nan if kind in FLOATS else np.datetime64("NaT", "us") if kind == "moment" else None
+    return math.nan if kind in FLOATS else np.datetime64("NaT", "us") if kind in MOMENTS else None
 
 
 def label(text: str) -> object:
@@ -219,6 +224,19 @@ def _moment_of_text(text: str) -> np.datetime64:
         return _moment_of_datetime(datetime.fromisoformat(re.sub(r"\s(?=[Z+-])", "", text)))
     except (ValueError, OverflowError) as problem:
         raise UnfitError("bad_moment", f"is {text!r}, but there is no such day or time ({problem})") from None
+
+
+def _moment_of_date(order: Order, text: str) -> np.datetime64:
+    if not text:
+        return np.datetime64("NaT", "us")
+    try:
+        return _moment_of_datetime(read_date(order, text))
+    except ValueError:
+        form = "31/12/2018 23:45" if order == "day_first" else "12/31/2018 23:45"
+        why = (
+            f"is {_short(text)}, expected a date such as {form}; declare another kind if the field holds something else"
+        )
+        raise UnfitError("bad_moment", why) from None
 
 
 def _moment_of_value(value: object) -> np.datetime64:

@@ -10,9 +10,12 @@ from typing import Literal, get_args
 
 from connectors.errors import SchemaError
 
-Kind = Literal["number", "integer", "boolean", "category", "moment", "class", "value", "degree"]
+Kind = Literal[
+    "number", "integer", "boolean", "category", "moment", "day_first", "month_first", "class", "value", "degree"
+]
 Extra = Literal["feature", "ignore", "reject"]
 KINDS: tuple[str, ...] = get_args(Kind)
+MOMENTS: frozenset[Kind] = frozenset({"moment", "day_first", "month_first"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +31,7 @@ class Schema:
       text formats a plain whole number (3, -1, 3.0; not 03) is an int and true or false a bool, all else a str.
     - degree: float64 in 0..1: membership in a label; true and false count as 1 and 0.
     - moment: datetime64[us] in UTC; ISO 8601 text (without an offset: UTC), or seconds since 1970 as a number.
+    - day_first, month_first: a moment written as 31/12/2018 23:45, or as 12/31/2018 23:45 (/ . or - between; UTC).
 
     Missing are: nothing, null, NaN and empty text; in text formats also the words null and nan in their usual
     spellings. A field without a kind that is to be a feature has its kind fixed by its first value in an accepted
@@ -83,7 +87,7 @@ class FieldHead:
 
     Attributes:
         name: of the field.
-        kind: number, integer, boolean, category or moment, as its values look; category if none was there. A few single
+        kind: number, integer, boolean, category, moment, day_first or month_first, as its values look; category if none was there. A few single
             odd ones out do not change it: those will be refused.
         values: distinct values in order of appearance, as a column of classes would hold them (so text "3" is the int
             3; a fraction, which can be no class, is a float), at most `MOST_VALUES`.

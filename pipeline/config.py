@@ -23,7 +23,9 @@ class StreamSettings:
     targets_last: int = setting(0, "instead of names: the last N columns are the targets", low=0)
     task: Task = setting("auto", "what the targets are; auto asks where it would have to guess")
     kinds: dict[str, str] = setting(
-        {}, "field name -> number, integer, boolean, category or moment; other fields: as the head of the stream shows"
+        {},
+        "field name -> number, integer, boolean, category, moment, day_first or month_first (31/12/2018, 12/31/2018);"
+        " other fields: as the head of the stream shows",
     )
     classes: dict[str, object] = setting(
         {},

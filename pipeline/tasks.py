@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from connectors import FieldHead, Kind, Schema, StreamHead
+from connectors import MOMENTS, FieldHead, Kind, Schema, StreamHead
 from pipeline.config import StreamSettings
 from pipeline.settings import SettingsError
 from streamnn.heads import TargetKind, TargetSpec
@@ -68,7 +68,7 @@ def resolve(settings: StreamSettings, head: StreamHead) -> Resolved:
             continue
         # a field of whole numbers may hold a fraction later
         declared[field.name] = "number" if field.kind == "integer" else field.kind
-    if settings.moment:
+    if settings.moment and declared.get(settings.moment) not in MOMENTS:
         declared[settings.moment] = "moment"
     schema = Schema(
         kinds=declared,

@@ -48,6 +48,9 @@ TEXTS = [
     ("moment", "2016-04-01T10:30:05+02:00", "2016-04-01T08:30:05.000000"),
     ("moment", "2016-04-01 10:30:05 -0130", "2016-04-01T12:00:05.000000"),
     ("moment", "86400.5", "1970-01-02T00:00:00.500000"),
+    ("day_first", "3/12/2018", "2018-12-03T00:00:00.000000"),
+    ("day_first", "31.12.2018 23:45:01.5", "2018-12-31T23:45:01.500000"),
+    ("month_first", "12-31-2018 7:05", "2018-12-31T07:05:00.000000"),
 ]
 WRONG_TEXTS = [
     ("number", "abc", "wrong_type"),
@@ -66,6 +69,11 @@ WRONG_TEXTS = [
     ("degree", "1.5", "out_of_range"),
     ("degree", "-0.1", "out_of_range"),
     ("moment", "yesterday", "bad_moment"),
+    ("day_first", "12/31/2018", "bad_moment"),
+    ("month_first", "31/12/2018", "bad_moment"),
+    ("day_first", "3/12-2018", "bad_moment"),
+    ("day_first", "3/12/18", "bad_moment"),
+    ("month_first", "2018-12-31", "bad_moment"),
     ("moment", "2016-02-30", "bad_moment"),
     ("moment", "2016-04-01T25:00", "bad_moment"),
     ("moment", "0000-01-01", "bad_moment"),
