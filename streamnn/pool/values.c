@@ -5,6 +5,8 @@
    Members of this part: mean, last, two exponential means, last and mean of each field's category (2 K), then for keys
    Z, Q and Z with lags and k = 1, 5, 15 the mean of y and of the residual on top of the base (18). */
 
+#define CLEARLY 0.8 /* a base beats a simpler one by at least a fifth */
+
 typedef struct {
   int64_t F, P, K, D, lags, M, pending;
 } Sizes;
@@ -62,7 +64,7 @@ static void predict(const State *s, const Sizes *z, const double *plain, const i
   for (int64_t b = 0; b < 2 + K; b++) {
     double left = s->base_error[2 + K + b];
     double bad = left < 1.0 ? s->base_error[b] / (1.0 - left) : INFINITY;
-    if (bad < least) least = bad, best = b;
+    if (bad < CLEARLY * least) least = bad, best = b;
   }
   double base = best < 2 ? said[best] : said[4 + best - 2];
   now[0] = v[MEAN], now[1] = v[VAR] > 0 ? sqrt(v[VAR]) : 0.0, now[3] = base;

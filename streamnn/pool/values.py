@@ -1,7 +1,7 @@
 """What past values of a target tell: bases, lags, encodings, neighbours, and the units in which networks learn.
 
-    base      whichever of running mean, last value, last value of each field's category has the least exponential (.01)
-              absolute error; the residual is r = y - base
+    base      running mean, last value or last value of each field's category: the later ones of this list where their
+              exponential (.01) absolute error is clearly less; the residual is r = y - base
     lags      last, E.05, E.2 and base in deviations of y; last - E.2, last - last but one, E.2 - E.05 in root mean
               squares of r; per field: last and E.2 of its category, their difference, and last of it - last
     encodings decayed mean of y and of r in 16 bins of each input's rank, and per category, shrunk by one event

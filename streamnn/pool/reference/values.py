@@ -14,6 +14,7 @@ from streamnn.pool.reference.maps import NEIGHBOURS, bin_of
 from streamnn.pool.values import ValueRows
 
 MEAN, VAR, LAST, BEFORE, EMA05, EMA20, LEFT05, LEFT20 = range(8)
+CLEARLY = 0.8  # a base beats a simpler one by at least a fifth
 KEYS = ("keys_z", "keys_q", "keys_l")
 Single = npt.NDArray[np.float32]
 
@@ -63,7 +64,11 @@ class _Values:
         bases = [level[MEAN], level[LAST], *last]
         error, left = np.split(s["base_error"], 2)
         bad = np.where(left < 1, error / np.where(left < 1, 1 - left, 1), np.inf)
-        base = bases[int(np.argmin(bad))]
+        best = 0
+        for b in range(1, len(bases)):
+            if bad[b] < CLEARLY * bad[best]:
+                best = b
+        base = bases[best]
         rows.now[r] = [*self.units(), base]
         lags = [self._level(v) for v in (level[LAST], level[EMA05], level[EMA20], base)]
         lags += [
