@@ -1,9 +1,10 @@
 /* Mix values: two hedges, two gradient stacks, a least-squares stack, inverse powers of error and the leader, and a hedge
-   over these seven; see blend.py.
+   over these seven, served in one of three ways; see blend.py.
 
    Axes: M members, N = M + 1. */
 
 #define MIXES 7
+#define FINALS 3
 static const double ETA[2] = {0.1, 0.3}, SHARE[2] = {0.01, 0.003}, CUT[2] = {1.5, 2.0};
 
 typedef struct {
@@ -15,6 +16,7 @@ typedef struct {
   double *squares; /* [M] weights */
   double *spread;  /* [M, M] */
   double *top;     /* [MIXES] hedge over the mixtures */
+  double *finals;  /* [FINALS] mean of the absolute error of each way to serve them, slow */
   int64_t *count;  /* [1] */
 } State;
 
@@ -24,8 +26,36 @@ static double inside(const State *s, double p) {
   return !(p > low) ? low : p > high ? high : p;
 }
 
+/* The median of the mixtures under the weights of the hedge over them. */
+static double median(const State *s, const double *mix) {
+  int order[MIXES];
+  double all = 0.0, below = 0.0;
+  for (int i = 0; i < MIXES; i++) {
+    int j = i;
+    for (; j > 0 && mix[order[j - 1]] > mix[i]; j--) order[j] = order[j - 1];
+    order[j] = i;
+    all += s->top[i];
+  }
+  for (int i = 0; i < MIXES; i++) {
+    below += s->top[order[i]];
+    if (below >= 0.5 * all) return mix[order[i]];
+  }
+  return mix[order[MIXES - 1]];
+}
+
+/* The ways to serve the mixtures: mean, median, leader alone. Returns the one that was nearest of late. */
+static double serve(const State *s, const double *mix, double *ways) {
+  ways[0] = 0.0;
+  for (int i = 0; i < MIXES; i++) ways[0] += s->top[i] * mix[i];
+  ways[1] = median(s, mix), ways[2] = mix[6];
+  int best = 0;
+  for (int f = 1; f < FINALS; f++) if (s->finals[f] < s->finals[best]) best = f;
+  return ways[best];
+}
+
 /* The members within the range [M], in error scales around their hedge's mean [M], and the mixtures. */
-static double combine(const State *s, int64_t M, const double *said, double *p, double *d, double *mix, double *scale) {
+static double combine(const State *s, int64_t M, const double *said, double *p, double *d, double *mix, double *ways,
+                      double *scale) {
   double least = INFINITY, sum = 0.0, all = 0.0;
   for (int64_t m = 0; m < M; m++) {
     p[m] = inside(s, said[m]);
@@ -62,13 +92,12 @@ static double combine(const State *s, int64_t M, const double *said, double *p, 
   int64_t lead = 0;
   for (int64_t m = 1; m < M; m++) if (s->error[M + m] < s->error[M + lead]) lead = m;
   mix[6] = p[lead];
-  double served = 0.0;
-  for (int i = 0; i < MIXES; i++) served += s->top[i] * mix[i];
-  return served;
+  return serve(s, mix, ways);
 }
 
 static double learn(State *s, int64_t M, const double *said, double y) {
-  double p[M], d[M], k[M], mix[MIXES], scale, served = combine(s, M, said, p, d, mix, &scale), e;
+  double p[M], d[M], k[M], mix[MIXES], ways[FINALS], scale, e;
+  double served = combine(s, M, said, p, d, mix, ways, &scale);
   double sum = 0.0, size = 1.0;
   /* mixtures of value differences: the target in error scales around the first hedge */
   double target = (y - mix[0]) / scale;
@@ -118,6 +147,7 @@ static double learn(State *s, int64_t M, const double *said, double y) {
   w = 1.0 / (double)(s->count[0] + 1);
   w = w < 0.001 ? 0.001 : w;
   for (int64_t m = 0; m < M; m++) s->error[M + m] += w * (fabs(p[m] - y) - s->error[M + m]);
+  for (int f = 0; f < FINALS; f++) s->finals[f] += w * (fabs(ways[f] - y) - s->finals[f]);
   s->own[0] += 0.01 * (fabs(served - y) - s->own[0]), s->own[1] *= 0.99;
   if (!s->count[0]) s->range[0] = s->range[1] = y;
   s->range[0] = y < s->range[0] ? y : s->range[0], s->range[1] = y > s->range[1] ? y : s->range[1];
@@ -130,14 +160,14 @@ static double learn(State *s, int64_t M, const double *said, double y) {
 void run(int64_t ops, const int8_t *kind, const int64_t *start, const int64_t *stop, const int64_t *sizes, void **a) {
   unsigned mode = enter();
   int64_t M = sizes[0], S = sizes[1];
-  State s = {a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8]};
-  int64_t *stored = a[9];
-  double *stored_said = a[10], *y = a[11], *used = a[12], *said = a[14], *served = a[15], *loss = a[16];
-  const int64_t *number = a[13];
-  double p[M], d[M], mix[MIXES], scale;
+  State s = {a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9]};
+  int64_t *stored = a[10];
+  double *stored_said = a[11], *y = a[12], *used = a[13], *said = a[15], *served = a[16], *loss = a[17];
+  const int64_t *number = a[14];
+  double p[M], d[M], mix[MIXES], ways[FINALS], scale;
   for (int64_t o = 0; o < ops; o++) {
     for (int64_t r = start[o]; r < stop[o] && kind[o] != LEARN; r++) {
-      double at = combine(&s, M, said + r * M, p, d, mix, &scale);
+      double at = combine(&s, M, said + r * M, p, d, mix, ways, &scale);
       served[r] = s.count[0] ? at : NAN;
       if (S && (kind[o] == PREDICT_OBSERVE || (kind[o] == PREDICT_LEARN && isnan(y[r])))) {
         stored[number[r] % S] = number[r] + 1;

@@ -9,7 +9,9 @@ served, d_m the members' distance from the first hedge in units of S.
     squares   the same with w by recursive least squares, keep .999
     powers    weights error^-20
     leader    the member with the least absolute error over the last thousand
-    served    a hedge (eta .3, share .003) over these seven
+    top       a hedge (eta .3, share .003) over these seven
+    served    the mean of the seven under its weights, their median, or the leader alone: whichever had the least absolute
+              error over the last thousand (a mean is near where errors are even, and never exact where values repeat)
 
 Axes: K rows, M members, S pending events.
 """
@@ -22,6 +24,7 @@ from streamnn.pool.layout import Array, Arrays
 from streamnn.pool.native import call
 
 MIXTURES = ("hedge_slow", "hedge_fast", "stack_sign", "stack_size", "squares", "powers", "leader")
+FINALS = 3
 FloatArray = npt.NDArray[np.float64]
 
 
@@ -36,6 +39,7 @@ def init(members: int, pending: int) -> Arrays:
         "squares": np.zeros(members),
         "spread": np.eye(members),
         "top": np.full(len(MIXTURES), 1 / len(MIXTURES)),
+        "finals": np.zeros(FINALS),
         "count": np.zeros(1, dtype=np.int64),
         "stored": np.zeros(pending, dtype=np.int64),
         "stored_said": np.zeros((pending, members)),

@@ -28,8 +28,7 @@ def run(
     room = len(state["stored"])
     for kind, start, stop in zip(operations.kind, operations.start, operations.stop, strict=True):
         for r in range(start, stop) if kind != Kind.LEARN else ():
-            mixed = _combine(state, said[r])[2]
-            served[r] = state["top"] @ mixed if state["count"][0] else np.nan
+            served[r] = _serve(state, _combine(state, said[r])[2])[0] if state["count"][0] else np.nan
             if room and (kind == Kind.PREDICT_OBSERVE or (kind == Kind.PREDICT_LEARN and np.isnan(y[r]))):
                 state["stored"][number[r] % room] = number[r] + 1
                 state["stored_said"][number[r] % room] = said[r]
@@ -68,9 +67,18 @@ def _combine(s: Arrays, said: Vector) -> tuple[Vector, Vector, Vector, float]:
     return p, d, mixed, float(scale)
 
 
+def _serve(s: Arrays, mixed: Vector) -> tuple[float, Vector]:
+    """What is served, and the three ways to serve: mean, median, leader."""
+    order = np.argsort(mixed, kind="stable")
+    below = np.cumsum(s["top"][order])
+    median = mixed[order[int(np.searchsorted(below, 0.5 * s["top"].sum()))]]
+    ways = np.array([s["top"] @ mixed, median, mixed[6]])
+    return float(ways[int(np.argmin(s["finals"]))]), ways
+
+
 def _learn(s: Arrays, said: Vector, y: float) -> float:
     p, d, mixed, scale = _combine(s, said)
-    served = s["top"] @ mixed
+    served, ways = _serve(s, mixed)
     target = np.clip((y - mixed[0]) / scale, -10, 10)
     s["top"][:] = _shared(s["top"] * np.exp(-0.3 * np.minimum(np.abs(mixed - y) / scale, 8)), 0.003)
     bad = np.minimum(np.abs(p - y) / scale, 8)
@@ -88,6 +96,7 @@ def _learn(s: Arrays, said: Vector, y: float) -> float:
     count = int(s["count"][0])
     for error, least in zip(s["error"], (0.01, 0.001), strict=True):
         error += max(1 / (count + 1), least) * (np.abs(p - y) - error)
+    s["finals"] += max(1 / (count + 1), 0.001) * (np.abs(ways - y) - s["finals"])
     s["own"][0] += 0.01 * (abs(served - y) - s["own"][0])
     s["own"][1] *= 0.99
     s["range"][:] = (min(s["range"][0], y), max(s["range"][1], y)) if count else (y, y)
