@@ -1,0 +1,108 @@
+"""Measure prediction quality.
+
+`python -m tests.benchmarks.quality [--seeds 3] [--presets auto,fast]` replays the whole recorded streams.
+`python -m tests.benchmarks.quality compare [--rows 5000]` sets ours beside other online learners, cached and resumable.
+
+Both need STREAMNN_DATA, but for `compare` with --streams synthetic or --add alone.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from tests.benchmarks.quality.cache import Cache, versions
+from tests.benchmarks.quality.learners import CLASSIFIERS, PRESETS, REGRESSORS
+from tests.benchmarks.quality.plots import curve_picture, rank_picture
+from tests.benchmarks.quality.ranks import critical_difference, mean_ranks
+from tests.benchmarks.quality.runs import Job, run_all
+from tests.benchmarks.quality.streams import Stream, given, recorded, synthetic
+from tests.benchmarks.quality.tables import HIGH_IS_GOOD, METRICS, collect, table
+from tests.benchmarks.quality.whole import table as whole
+from tests.recorded import data_folder
+
+
+def main(words: list[str]) -> None:
+    """Run the command that the words name."""
+    parser = argparse.ArgumentParser(prog="quality", description=__doc__)
+    if words[:1] != ["compare"]:
+        parser.add_argument("--seeds", type=int, default=3, help="runs a line (default 3)")
+        parser.add_argument("--presets", default="auto", help="presets, separated by commas (default auto)")
+        space = parser.parse_args(words)
+        whole(space.presets.split(","), space.seeds)
+        return
+    parser.add_argument("--task", choices=list(METRICS), default="classification")
+    parser.add_argument("--streams", default="recorded", help="recorded, synthetic, none or names (default recorded)")
+    parser.add_argument("--add", action="append", default=[], metavar="WORDS", help='such as "my.csv --target price"')
+    parser.add_argument("--learners", default="", help="names, separated by commas (default all)")
+    parser.add_argument("--without", default="", help="learners left out, separated by commas")
+    parser.add_argument("--rows", type=int, default=5000, help="events of each stream (default 5000)")
+    parser.add_argument("--seeds", type=int, default=1, help="runs of each pair (default 1)")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time (default 1); 0 = in this process")
+    parser.add_argument("--cache", type=Path, default=Path(".quality"), help="folder of results (default .quality)")
+    parser.add_argument("--output", type=Path, help="folder for tables and pictures (default: tables to stdout alone)")
+    compare(parser.parse_args(words[1:]))
+
+
+def compare(space: argparse.Namespace) -> None:
+    """Run every learner over every stream and print the tables."""
+    known = [*PRESETS, *(CLASSIFIERS if space.task == "classification" else REGRESSORS)]
+    learners = [name for name in space.learners.split(",") if name] or known
+    learners = [name for name in learners if name not in space.without.split(",")]
+    unknown = [name for name in learners if name not in known]
+    if unknown:
+        sys.exit(f"--learners: {unknown} are not known for {space.task}; use some of {known}")
+    streams = [*_streams(space.streams, space.task), *(given(text) for text in space.add)]
+    jobs = [
+        Job(learner, stream, space.rows, seed)
+        for stream in streams
+        for learner in learners
+        for seed in range(space.seeds)
+    ]
+    done: list[Job] = []
+
+    def told(job: Job, cached: bool) -> None:
+        done.append(job)
+        how = "from the cache" if cached else "done"
+        print(f"{len(done)}/{len(jobs)} {job.stream.name} {job.learner} seed {job.seed}: {how}", file=sys.stderr)
+
+    results = run_all(jobs, Cache(space.cache), processes=space.jobs, told=told)
+    names = [stream.name for stream in streams]
+    events = [next(r["events"] for job, r in results.items() if job.stream == stream) for stream in streams]
+    libraries = ", ".join(f"{name} {number}" for name, number in versions().items())
+    lines = [f"First {space.rows:,} events, {space.seeds} seed(s); {libraries}.", ""]
+    for metric in METRICS[space.task]:
+        values = collect(results, names, learners, metric)
+        if values:
+            lines += [*table(values, names, events, metric), ""]
+    print("\n".join(lines))
+    if space.output is None:
+        return
+    space.output.mkdir(parents=True, exist_ok=True)
+    (space.output / "tables.md").write_text("\n".join(lines))
+    first = METRICS[space.task][0]
+    values = collect(results, names, learners, first)
+    ranks = mean_ranks(values, high_is_good=HIGH_IS_GOOD.get(first, False))
+    if len(ranks) > 1:
+        rank_picture(ranks, critical_difference(len(ranks), len(names)), space.output / "ranks.png")
+    for stream, count in zip(streams, events, strict=True):
+        curves = {job.learner: r["windows"] for job, r in results.items() if job.stream == stream and job.seed == 0}
+        curve_picture({name: curves[name] for name in learners}, first, count, space.output / f"{stream.name}.png")
+
+
+def _streams(text: str, task: str) -> list[Stream]:
+    if text == "none":
+        return []
+    if text == "synthetic":
+        return synthetic()
+    known = recorded(data_folder(), task)
+    if text == "recorded":
+        return known
+    by_name = {stream.name: stream for stream in [*known, *synthetic()]}
+    missing = [name for name in text.split(",") if name not in by_name]
+    if missing:
+        sys.exit(f"--streams: {missing} are not known for {task}; use some of {list(by_name)}, or --add")
+    return [by_name[name] for name in text.split(",")]
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,69 @@
+"""The learners of the comparison, each with its library's defaults; ours by preset.
+
+Where a learner needs scaled inputs it gets river's running standardiser, and one-hot categories. Nothing is tuned for a
+stream.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from river import (
+    compose,
+    dummy,
+    ensemble,
+    forest,
+    linear_model,
+    multiclass,
+    neighbors,
+    preprocessing,
+    stats,
+    tree,
+)
+
+PRESETS = ("best", "fast", "lite", "single")  # without settings of a network `auto` is `best`
+Make = Callable[[int, int], Any]  # (classes, seed) -> a learner with learn_one and predict_one
+
+
+def _scaled(model: Any) -> Any:
+    numbers = compose.SelectType(float, int) | preprocessing.StandardScaler()
+    names = compose.SelectType(str) | preprocessing.OneHotEncoder()
+    return (numbers + names) | model
+
+
+def _logistic(classes: int, seed: int) -> Any:
+    return _scaled(linear_model.LogisticRegression() if classes <= 2 else linear_model.SoftmaxRegression())
+
+
+def _alma(classes: int, seed: int) -> Any:
+    alma = linear_model.ALMAClassifier()
+    return _scaled(alma if classes <= 2 else multiclass.OneVsRestClassifier(alma))
+
+
+def _neighbours() -> Any:
+    return neighbors.LazySearch(window_size=1000)
+
+
+CLASSIFIERS: dict[str, Make] = {
+    "no_change": lambda classes, seed: dummy.NoChangeClassifier(),
+    "majority": lambda classes, seed: dummy.PriorClassifier(),
+    "logistic": _logistic,
+    "alma": _alma,
+    "knn": lambda classes, seed: _scaled(neighbors.KNNClassifier(engine=_neighbours())),
+    "hoeffding_tree": lambda classes, seed: tree.HoeffdingTreeClassifier(),
+    "hat": lambda classes, seed: tree.HoeffdingAdaptiveTreeClassifier(seed=seed),
+    "arf": lambda classes, seed: forest.ARFClassifier(seed=seed),
+    "amf": lambda classes, seed: compose.SelectType(float, int) | forest.AMFClassifier(seed=seed),
+    "srp": lambda classes, seed: ensemble.SRPClassifier(seed=seed),
+    "leveraging_bagging": lambda classes, seed: ensemble.LeveragingBaggingClassifier(
+        tree.HoeffdingTreeClassifier(), seed=seed
+    ),
+}
+# the trees' leaves hold linear models, which diverge on inputs that are not scaled
+REGRESSORS: dict[str, Make] = {
+    "mean": lambda classes, seed: dummy.StatisticRegressor(stats.Mean()),
+    "last": lambda classes, seed: dummy.StatisticRegressor(stats.Shift(0)),
+    "linear": lambda classes, seed: _scaled(linear_model.LinearRegression()),
+    "knn": lambda classes, seed: _scaled(neighbors.KNNRegressor(engine=_neighbours())),
+    "hoeffding_tree": lambda classes, seed: _scaled(tree.HoeffdingTreeRegressor()),
+    "arf": lambda classes, seed: _scaled(forest.ARFRegressor(seed=seed)),
+}

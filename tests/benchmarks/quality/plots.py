@@ -1,0 +1,53 @@
+"""Pictures of a comparison: mean ranks with the critical difference, and the metric along each stream."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from tests.benchmarks.quality.ranks import alike
+
+
+def rank_picture(ranks: dict[str, float], distance: float, path: Path) -> None:
+    """Draw learners on an axis of mean ranks; bars join those that do not differ by `distance`."""
+    ordered = sorted(ranks, key=ranks.__getitem__)
+    groups = alike(ranks, distance)
+    height = len(ordered) + len(groups) + 2
+    figure = Figure(figsize=(8, 0.3 * height + 0.6), layout="constrained")
+    axes = figure.add_subplot()
+    for i, name in enumerate(ordered):
+        axes.plot([ranks[name]] * 2, [0, -len(groups) - 1 - i], color="0.7", linewidth=0.8)
+        axes.plot(ranks[name], 0, "o", color="black", markersize=4)
+        axes.text(ranks[name], -len(groups) - 1 - i, f" {name} {ranks[name]:.2f}", va="center", fontsize=9)
+    for i, group in enumerate(groups):
+        axes.plot([ranks[group[0]], ranks[group[-1]]], [-0.6 - i] * 2, color="black", linewidth=3)
+    axes.set_xlim(1 - 0.3, len(ordered) + 1.5)
+    axes.set_ylim(-height, 1)
+    axes.set_yticks([])
+    axes.set_xlabel(f"mean rank (1 = best); bars join learners less than {distance:.2f} apart (Nemenyi, 5 %)")
+    _save(figure, path)
+
+
+def curve_picture(curves: Mapping[str, list[float]], metric: str, events: int, path: Path) -> None:
+    """Draw the windowed metric of each learner along a stream.
+
+    Args:
+        curves: learner -> [W] values of consecutive windows.
+        metric: its name.
+        events: length of the stream.
+        path: of the PNG.
+    """
+    figure = Figure(figsize=(9, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    for name, values in curves.items():
+        axes.plot([events * (i + 1) / len(values) for i in range(len(values))], values, label=name, linewidth=1.2)
+    axes.set_xlabel("events")
+    axes.set_ylabel(f"{metric} of a window")
+    axes.legend(fontsize=8, ncols=2)
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    FigureCanvasAgg(figure)
+    figure.savefig(path, dpi=120)

@@ -1,0 +1,158 @@
+"""One learner over one stream: predict, then learn, each event in turn; and many such runs, cached and side by side."""
+
+import json
+import multiprocessing
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.__main__ import main
+from tests.benchmarks.quality.cache import Cache, code_hash, versions
+from tests.benchmarks.quality.learners import CLASSIFIERS, PRESETS, REGRESSORS
+from tests.benchmarks.quality.scoring import classification, regression
+from tests.benchmarks.quality.streams import Stream, read
+
+MIB = 1024  # ru_maxrss is in KiB on Linux
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One learner over the first rows of one stream.
+
+    Attributes:
+        learner: a preset of ours, or a name of `CLASSIFIERS` or `REGRESSORS`.
+        seed: of the learner, and of the stream where it is generated.
+    """
+
+    learner: str
+    stream: Stream
+    rows: int
+    seed: int
+
+    def key(self) -> dict[str, Any]:
+        """Return everything that could change the result."""
+        return {
+            "learner": self.learner,
+            "stream": self.stream.name,
+            "data": self.stream.fingerprint(),
+            "rows": self.rows,
+            "seed": self.seed,
+            "versions": versions(),
+            "code": code_hash(ours=self.learner in PRESETS),
+        }
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Run a job; returns metrics, events, seconds_per_event and memory_mib (growth of the process's largest size)."""
+    return _ours(job) if job.learner in PRESETS else _other(job)
+
+
+def run_all(
+    jobs: Sequence[Job], cache: Cache, *, processes: int, told: Callable[[Job, bool], None]
+) -> dict[Job, dict[str, Any]]:
+    """Run what is not in the cache yet, each job in a process of its own; a stop loses only the jobs in hand.
+
+    Args:
+        jobs: in any order.
+        cache: where results are looked up and kept.
+        processes: jobs at a time; 0 = in this process, one after the other (memory is then no measure).
+        told: called after each job, with whether it came from the cache.
+    """
+    results: dict[Job, dict[str, Any]] = {}
+    waiting: list[Job] = []
+    for job in jobs:
+        found = cache.get(job.key())
+        if found is None:
+            waiting.append(job)
+        else:
+            results[job] = found
+            told(job, True)
+
+    def keep(job: Job, result: dict[str, Any]) -> None:
+        cache.put(job.key(), result)
+        results[job] = result
+        told(job, False)
+
+    if not processes:
+        for job in waiting:
+            keep(job, run(job))
+    elif waiting:
+        with multiprocessing.get_context("fork").Pool(processes, maxtasksperchild=1) as pool:
+            for job, result in pool.imap_unordered(_with_job, waiting, chunksize=1):
+                keep(job, result)
+    return results
+
+
+def _with_job(job: Job) -> tuple[Job, dict[str, Any]]:
+    return job, run(job)
+
+
+def _largest_kib() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _other(job: Job) -> dict[str, Any]:
+    events = read(job.stream, job.rows, job.seed)
+    known = CLASSIFIERS if events.classes else REGRESSORS
+    if job.learner not in known:
+        raise ValueError(f"learner {job.learner!r} is not one for {job.stream.name}; use one of {[*PRESETS, *known]}")
+    model = known[job.learner](events.classes, job.seed)
+    before, began = _largest_kib(), time.perf_counter()
+    served: list[Any] = []
+    chances: list[float | None] = []
+    for x, y in zip(events.x, events.y, strict=True):
+        if events.classes:
+            label, chance = _served(model, x, y)
+            served.append(label)
+            chances.append(chance)
+        else:
+            served.append(model.predict_one(x))
+        model.learn_one(x, y)
+    seconds = time.perf_counter() - began
+    scores = (
+        classification(events.y, served, chances) if events.classes else regression(events.y, served)  # type: ignore[arg-type]
+    )
+    return _result(scores, len(events.y), seconds, before)
+
+
+def _served(model: Any, x: dict[str, Any], y: int) -> tuple[Any, float | None]:
+    """Return the label and the probability of the true one, from one prediction where the learner has probabilities."""
+    try:
+        chances = model.predict_proba_one(x)
+    except NotImplementedError:
+        return model.predict_one(x), None
+    if not chances:
+        return None, None
+    return max(chances, key=chances.__getitem__), chances.get(y, 0.0)
+
+
+def _ours(job: Job) -> dict[str, Any]:
+    """Replay through the command line, as a user would, and score the predictions that it wrote."""
+    with tempfile.TemporaryDirectory() as folder:
+        report, written = Path(folder) / "report.json", Path(folder) / "predictions.jsonl"
+        flags = ["--limit", str(job.rows), "--seed", str(job.seed), "--set", f"model.preset={job.learner}", "--quiet"]
+        before = _largest_kib()
+        if main(["replay", *job.stream.words, *flags, "--report", str(report), "--predictions", str(written)]):
+            sys.exit(f"{job.stream.name} failed with {job.learner}")
+        figures = json.loads(report.read_text())
+        lines = [json.loads(line) for line in written.read_text().splitlines()]
+    truth, served = [line["label"] for line in lines], [line["prediction"] for line in lines]
+    if figures["task"] == "regression":
+        scores = regression(truth, served)
+    else:
+        chances = [
+            c and c.get(str(t).lower() if t is True or t is False else str(t), 0.0)
+            for c, t in ((line["probabilities"], line["label"]) for line in lines)
+        ]
+        scores = classification(truth, served, chances)
+    return _result(scores, len(lines), figures["seconds"], before)
+
+
+def _result(scores: dict[str, Any], events: int, seconds: float, before: int) -> dict[str, Any]:
+    memory = (_largest_kib() - before) / MIB
+    return {**scores, "events": events, "seconds_per_event": seconds / events, "memory_mib": memory}

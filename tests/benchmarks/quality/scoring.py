@@ -1,0 +1,53 @@
+"""From what was served for each event to metrics, over the whole stream and over windows.
+
+Axes: N events. An event for which nothing was served (the first, mostly) is wrong; a regression error is taken from 0.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+
+WINDOWS = 20
+LEAST = 1e-6  # probabilities below count as this: one certain mistake must not decide a log-loss
+
+
+def classification(
+    truth: Sequence[object], served: Sequence[object], chances: Sequence[float | None]
+) -> dict[str, float | list[float] | None]:
+    """Return accuracy, kappa, kappa-temporal, log-loss and windowed accuracy.
+
+    Args:
+        truth: [N] labels.
+        served: [N] predicted labels, None = nothing served.
+        chances: [N] probability given to the true label; None = none was given to any label.
+
+    kappa = (a - e) / (1 - e), e the agreement by chance (Cohen 1960); kappa-temporal has the accuracy of repeating the
+    previous label in the place of e (Zliobaite et al. 2015).
+    """
+    right = np.array([t == s for t, s in zip(truth, served, strict=True)], dtype=np.float64)
+    events = len(right)
+    labels = list(dict.fromkeys(truth))
+    counts = np.array([[sum(v == label for v in values) for label in labels] for values in (truth, served)])
+    accuracy = float(right.mean())
+    by_chance = float((counts[0] * counts[1]).sum()) / events**2
+    repeat = sum(a == b for a, b in pairwise(truth)) / events
+    known = [c for c in chances if c is not None]
+    return {
+        "accuracy": accuracy,
+        "kappa": (accuracy - by_chance) / (1 - by_chance) if by_chance < 1 else 0.0,
+        "kappa_temporal": (accuracy - repeat) / (1 - repeat) if repeat < 1 else 0.0,
+        "log_loss": float(-np.log(np.clip(known, LEAST, 1)).mean()) if known else None,
+        "windows": [float(part.mean()) for part in np.array_split(right, min(WINDOWS, events))],
+    }
+
+
+def regression(truth: Sequence[float], served: Sequence[float | None]) -> dict[str, float | list[float] | None]:
+    """Return MAE, RMSE and windowed MAE; `truth` and `served` are [N] values."""
+    errors = np.array([t - (s or 0.0) for t, s in zip(truth, served, strict=True)], dtype=np.float64)
+    parts = np.array_split(np.abs(errors), min(WINDOWS, len(errors)))
+    return {
+        "mae": float(np.abs(errors).mean()),
+        "rmse": float(np.sqrt((errors**2).mean())),
+        "windows": [float(part.mean()) for part in parts],
+    }

@@ -1,0 +1,53 @@
+"""From results to Markdown tables: a metric a table, a row a stream, a column a learner, mean ranks at the end."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tests.benchmarks.quality.ranks import mean_ranks
+from tests.benchmarks.quality.runs import Job
+
+HIGH_IS_GOOD = {"accuracy": True, "kappa": True, "kappa_temporal": True}
+METRICS = {
+    "classification": ("accuracy", "kappa", "kappa_temporal", "log_loss", "seconds_per_event", "memory_mib"),
+    "regression": ("mae", "rmse", "seconds_per_event", "memory_mib"),
+}
+UNITS = {"seconds_per_event": ("microseconds an event", 1e6), "memory_mib": ("memory, MiB", 1.0)}
+
+Values = dict[str, list[float]]
+
+
+def collect(
+    results: Mapping[Job, dict[str, Any]], streams: Sequence[str], learners: Sequence[str], metric: str
+) -> Values:
+    """Return learner -> [S] means over seeds, for the learners that have the metric on every stream."""
+    values: Values = {}
+    for learner in learners:
+        row = []
+        for stream in streams:
+            found = [r.get(metric) for job, r in results.items() if (job.learner, job.stream.name) == (learner, stream)]
+            if found and None not in found:
+                row.append(statistics.mean(found))
+        if len(row) == len(streams):
+            values[learner] = row
+    return values
+
+
+def table(values: Values, streams: Sequence[str], events: Sequence[int], metric: str) -> list[str]:
+    """Return a Markdown table; the best of each row is bold, and the last row holds the mean ranks."""
+    title, scale = UNITS.get(metric, (metric.replace("_", "-"), 1.0))
+    high = HIGH_IS_GOOD.get(metric, False)
+    names = list(values)
+    lines = [f"| {title} | events | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
+    for i, stream in enumerate(streams):
+        row = [values[name][i] * scale for name in names]
+        best = max(row) if high else min(row)
+        cells = [f"**{_short(v)}**" if v == best and metric not in UNITS else _short(v) for v in row]
+        lines.append(f"| {stream} | {events[i]:,} | {' | '.join(cells)} |")
+    ranks = mean_ranks(values, high_is_good=high)
+    lines.append(f"| mean rank | | {' | '.join(f'{ranks[name]:.2f}' for name in names)} |")
+    return lines
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.4f}"

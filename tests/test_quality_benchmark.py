@@ -1,0 +1,107 @@
+"""The comparison of learners: cached, resumable, with ranks and tables that are right."""
+
+import json
+import math
+
+import pytest
+
+from tests.benchmarks.quality.__main__ import main
+from tests.benchmarks.quality.cache import Cache
+from tests.benchmarks.quality.ranks import alike, critical_difference, mean_ranks
+from tests.benchmarks.quality.scoring import classification, regression
+
+
+def stream(folder, name, rows=80):
+    """Write a stream whose label follows its input; returns the words that replay it."""
+    lines = "".join(f"{i % 7},{(i * i) % 5},{'up' if i % 7 > 3 else 'down'}\n" for i in range(rows))
+    (folder / f"{name}.csv").write_text("a,b,way\n" + lines)
+    return f"{folder / f'{name}.csv'} --target way"
+
+
+def words(folder, *more):
+    """Two learners over two short streams, in this process."""
+    added = [word for name in ("one", "two") for word in ("--add", stream(folder, name))]
+    chosen = ("--learners", "majority,logistic", "--streams", "none", "--rows", "60", "--jobs", "0")
+    return ["compare", *added, *chosen, "--cache", str(folder / "cache"), *more]
+
+
+def test_a_second_run_comes_from_the_cache(tmp_path, capsys):
+    """Each pair runs once; asked again, all comes from the cache and the tables are the same."""
+    main(words(tmp_path, "--output", str(tmp_path / "out")))
+    first = capsys.readouterr()
+    assert first.err.count(": done") == 4
+    main(words(tmp_path))
+    second = capsys.readouterr()
+    assert second.err.count("from the cache") == 4
+    assert second.out == first.out
+    assert "| one | 60 |" in first.out
+    for picture in ("ranks", "one", "two"):
+        assert (tmp_path / "out" / f"{picture}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_another_seed_or_file_is_another_run(tmp_path, capsys):
+    """What could change a result is part of its key."""
+    main(words(tmp_path))
+    capsys.readouterr()
+    main(words(tmp_path, "--seeds", "2"))
+    assert capsys.readouterr().err.count(": done") == 4
+    path = tmp_path / "cache" / "results.jsonl"
+    key = json.loads(path.read_text().splitlines()[0])["key"]
+    assert set(key) == {"learner", "stream", "data", "rows", "seed", "versions", "code"}
+    path.write_text(path.read_text().replace(key["data"], "0" * 16))
+    main(words(tmp_path))
+    assert capsys.readouterr().err.count(": done") == 2
+
+
+def test_a_result_that_was_cut_off_is_made_again(tmp_path):
+    """A process killed while it writes loses that result and no other."""
+    cache = Cache(tmp_path)
+    cache.put({"learner": "a"}, {"accuracy": 0.5})
+    cache.put({"learner": "b"}, {"accuracy": 0.6})
+    path = tmp_path / "results.jsonl"
+    path.write_text(path.read_text()[:-7])
+    again = Cache(tmp_path)
+    assert again.get({"learner": "a"}) == {"accuracy": 0.5}
+    assert again.get({"learner": "b"}) is None
+    again.put({"learner": "b"}, {"accuracy": 0.6})
+    assert Cache(tmp_path).get({"learner": "b"}) == {"accuracy": 0.6}
+
+
+def test_ours_is_scored_on_what_it_wrote(tmp_path, capsys):
+    """A preset goes through the command line, and its row stands beside the others."""
+    main(["compare", "--add", stream(tmp_path, "one"), *words(tmp_path)[5:], "--learners", "lite,majority"])
+    assert "| accuracy | events | lite | majority |" in capsys.readouterr().out
+
+
+def test_unknown_learners_are_refused(tmp_path):
+    """The message names what is known."""
+    with pytest.raises(SystemExit, match="majority"):
+        main(words(tmp_path, "--learners", "majorty"))
+
+
+def test_mean_ranks_of_a_table_by_hand():
+    """1 is best, ties share, and errors rank the other way round."""
+    values = {"a": [0.9, 0.8, 0.7], "b": [0.8, 0.8, 0.9], "c": [0.1, 0.2, 0.3]}
+    assert mean_ranks(values, high_is_good=True) == pytest.approx({"a": 1.5, "b": 1.5, "c": 3.0})
+    assert mean_ranks(values, high_is_good=False) == pytest.approx({"a": 2.5, "b": 2.5, "c": 1.0})
+
+
+def test_critical_difference_of_published_tables():
+    """q.05 is 1.960 for 2 and 2.569 for 4 learners; 4 learners over 14 streams differ from 1.25 on (Demsar 2006)."""
+    assert critical_difference(2, 10) == pytest.approx(1.960 * math.sqrt(6 / 60), rel=1e-3)
+    assert critical_difference(4, 14) == pytest.approx(2.569 * math.sqrt(20 / 84), rel=1e-3)
+    assert alike({"a": 1.0, "b": 1.5, "c": 2.2, "d": 4.0}, 1.0) == [("a", "b"), ("b", "c")]
+
+
+def test_metrics_by_hand():
+    """Accuracy, both kappas and log-loss of five events, the first of them not served."""
+    truth, served = [0, 0, 1, 1, 0], [None, 0, 0, 1, 0]
+    scores = classification(truth, served, [None, 0.9, 0.2, 0.8, 0.7])
+    chance = (3 * 3 + 2 * 1) / 25
+    assert scores["accuracy"] == pytest.approx(0.6)
+    assert scores["kappa"] == pytest.approx((0.6 - chance) / (1 - chance))
+    assert scores["kappa_temporal"] == pytest.approx((0.6 - 0.4) / (1 - 0.4))
+    assert scores["log_loss"] == pytest.approx(-math.log(0.9 * 0.2 * 0.8 * 0.7) / 4)
+    assert scores["windows"] == [0, 1, 0, 1, 1]
+    scores = regression([1.0, 2.0], [None, 4.0])
+    assert (scores["mae"], scores["rmse"]) == pytest.approx((1.5, math.sqrt(2.5)))
