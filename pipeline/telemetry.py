@@ -15,6 +15,7 @@ from prometheus_client.process_collector import ProcessCollector
 from connectors.kafka import KafkaSource
 from pipeline.prequential import Prequential
 from pipeline.versions import versions
+from streamnn.pool import PoolLearner
 
 GAUGES_EVERY_S = 1.0
 SECONDS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
@@ -59,6 +60,12 @@ class Telemetry:
         self._rate = Gauge("streamnn_learning_rate", "Learning rate in force", registry=r)
         self._pending = Gauge("streamnn_labels_pending", "Events whose label is awaited", registry=r)
         self._parameters = Gauge("streamnn_model_parameters", "Weights of the network", registry=r)
+        self._member = Gauge(
+            "streamnn_member_weight",
+            "Share of a member of the pool in the prediction of a target (the hedge's weight; they sum to 1)",
+            ["target", "member"],
+            registry=r,
+        )
         self._features = Gauge("streamnn_features", "Inputs in use", registry=r)
         self._position = Gauge("streamnn_position_records", "Records read", registry=r)
         self._block = Histogram(
@@ -120,6 +127,10 @@ class Telemetry:
         self._parameters.set(loop.parts.learner.parameters)
         self._features.set(loop.parts.learner.features.active)
         self._position.set(loop.offset)
+        if isinstance(loop.parts.learner, PoolLearner):
+            for target, members in loop.parts.learner.weights.items():
+                for member, (share, _) in members.items():
+                    self._member.labels(target, member).set(share)
         source = loop.parts.source
         if isinstance(source, KafkaSource):
             told = source.statistics

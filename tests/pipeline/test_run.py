@@ -137,6 +137,17 @@ def test_metrics_pass_the_linter(folder):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_metrics_tell_who_carries_the_prediction(folder):
+    """The shares of the pool's members are there, for each target, and sum to 1."""
+    (folder / "c.toml").write_text(CONFIG.replace('"single"', '"lite"').replace('"eager"', '"auto"'))
+    run = Running(folder)
+    run.wait(lambda: value(run.page("metrics")[1], "streamnn_events_total") == 500)
+    shares = re.findall(r'streamnn_member_weight\{member="(\w+)",target="y"\} (\S+)', run.page("metrics")[1])
+    assert run.stop() == 0
+    assert {"net", "naive_bayes"} <= {member for member, _ in shares}, shares
+    assert sum(float(share) for _, share in shares) == pytest.approx(1.0)
+
+
 def test_second_process_on_one_checkpoint_folder_is_refused(folder):
     """Two processes cannot write one folder of checkpoints."""
     run = Running(folder)
