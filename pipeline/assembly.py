@@ -36,6 +36,7 @@ T = TypeVar("T")
 
 # beyond, a pool for each target, or neighbours among so many inputs, costs more than most streams can wait for
 MOST_POOLS, MOST_POOLED_INPUTS = 8, 1000
+MOST_LABELS, MOST_LABELLED_INPUTS = 200, 2000  # of the pool that labels share; a wide one is made of smaller networks
 
 # what shapes the model; everything else (paths, ports, limits, chunk sizes) may change between two runs of one model
 SHAPING = ("seed", "model", "mode", "labels", "features", "network", "optimizer", "drift", "rate", "scores")
@@ -159,14 +160,22 @@ def preset(config: Config, resolved: Resolved) -> str:
     }
     given = [name for name, changed in single.items() if changed]
     if config.model.preset == "auto":
-        heavy = len(resolved.targets) > MOST_POOLS or len(resolved.feature_fields) > MOST_POOLED_INPUTS
-        return "single" if given or heavy else "best"
+        return "single" if given or _heavy(resolved) else "best"
     if config.model.preset != "single" and given:
         raise SettingsError(
             f"model.preset is {config.model.preset}, a pool with constants of its own, but {', '.join(given)} is set,"
             " which only a single network has; set model.preset=single, or leave it out"
         )
     return config.model.preset
+
+
+def _heavy(resolved: Resolved) -> bool:
+    """Tell whether a pool would cost too much by itself; several binary targets share one."""
+    binaries, inputs = sum(t.kind == "binary" for t in resolved.targets), len(resolved.feature_fields)
+    if 1 < binaries == len(resolved.targets):
+        return binaries > MOST_LABELS or inputs > MOST_LABELLED_INPUTS
+    pools = len(resolved.targets) - max(0, binaries - 1)
+    return pools > MOST_POOLS or binaries > MOST_LABELS or inputs > MOST_POOLED_INPUTS
 
 
 def model(config: Config, resolved: Resolved) -> Model:

@@ -84,7 +84,7 @@ class ModelSettings:
         "auto",
         "best, fast, lite = a pool of small members, more of them predict better and take longer; single = the"
         " one network of [network] and [optimizer]; auto = single if anything there is set, or there are more than 8 targets"
-        " or 1,000 inputs; else best",
+        " or 1,000 inputs (200 labels or 2,000 inputs where all targets are labels, which share a pool); else best",
     )
     engine: Literal["auto", "native", "eager"] = setting(
         "auto", "native = compiled C, eager = torch or NumPy, auto = native where there is a compiler"

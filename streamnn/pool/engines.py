@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from streamnn.native.build import CompilerError
-from streamnn.pool import blend, linear, maps, mixer, native, net, replay, squares, values
+from streamnn.pool import blend, label_mixer, linear, maps, mixer, native, net, replay, squares, values, votes
 from streamnn.pool.reference import blend as slow_blend
+from streamnn.pool.reference import label_mixer as slow_label_mixer
 from streamnn.pool.reference import linear as slow_linear
 from streamnn.pool.reference import maps as slow_maps
 from streamnn.pool.reference import mixer as slow_mixer
@@ -15,9 +16,10 @@ from streamnn.pool.reference import net as slow_net
 from streamnn.pool.reference import replay as slow_replay
 from streamnn.pool.reference import squares as slow_squares
 from streamnn.pool.reference import values as slow_values
+from streamnn.pool.reference import votes as slow_votes
 
 EngineName = Literal["auto", "native", "eager"]
-PARTS = ("maps", "linear", "net", "replay", "mixer", "values", "squares", "blend")
+PARTS = ("maps", "linear", "net", "replay", "mixer", "values", "squares", "blend", "votes", "label_mixer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +35,23 @@ class Parts:
     values: Callable[..., None]
     squares: Callable[..., None]
     blend: Callable[..., None]
+    votes: Callable[..., None]
+    label_mixer: Callable[..., None]
 
 
-NATIVE = Parts("native", maps.run, linear.run, net.run, mixer.run, replay.choose, values.run, squares.run, blend.run)
+NATIVE = Parts(
+    "native",
+    maps.run,
+    linear.run,
+    net.run,
+    mixer.run,
+    replay.choose,
+    values.run,
+    squares.run,
+    blend.run,
+    votes.run,
+    label_mixer.run,
+)
 EAGER = Parts(
     "eager",
     slow_maps.run,
@@ -46,6 +62,8 @@ EAGER = Parts(
     slow_values.run,
     slow_squares.run,
     slow_blend.run,
+    slow_votes.run,
+    slow_label_mixer.run,
 )
 
 

@@ -16,12 +16,14 @@ from streamnn.chunks import EncodedChunk, Indexes, encode_chunk, head_of, no_eve
 from streamnn.features.index import Column, FeatureIndex
 from streamnn.heads import Head, TargetSpec
 from streamnn.operations import BoolArray, FloatArray, IntArray, Kind, Operations, Results, Rows
+from streamnn.pool.classifier import check_parts
 from streamnn.pool.engines import EngineName, select
 from streamnn.pool.inputs import InputPlan, Inputs
 from streamnn.pool.presets import PRESETS, Preset
-from streamnn.pool.tasks import Task, make_task
+from streamnn.pool.tasks import LabelTask, Task, make_task
 from streamnn.targets import TargetIndex
 
+JOINT = "(labels)"  # the task of several binary targets: no target can be called so in a configuration
 LARGEST = 1e150  # a larger input has no finite square, and would make statistics infinite for ever
 
 
@@ -30,7 +32,7 @@ class PoolSpec:
     """Everything that a pool learner is made from.
 
     Attributes:
-        targets: what is predicted; each target has a pool of its own.
+        targets: what is predicted; several binary targets share one pool, every other target has its own.
         preset: single (one network), lite, fast or best; more members cost more time and predict better.
         feature_capacity: inputs there is room for at the start (a power of two); doubles when needed.
         class_capacity: likewise for the classes of a multi-class target.
@@ -168,8 +170,8 @@ class PoolLearner:
         inputs = self._inputs(np.where(np.abs(x) > LARGEST, np.nan, x))
         served = np.full((events, self.head.width), np.nan)
         for name, task in self.tasks.items():
-            block = self.head.block(name)
-            served[:, block.columns] = task.predict(inputs, block.width)
+            place = self._columns(name)
+            served[:, place] = task.predict(inputs, place.stop - place.start)
         return served
 
     def pad(self, rows: Rows, *, head: Head) -> Rows:
@@ -214,6 +216,7 @@ class PoolLearner:
         self.tasks, self._plan = {}, None
         if state["pools"]:
             self._make()
+            check_parts(state["pools"], self.tasks)
             for name, task in self.tasks.items():
                 task.load_state_dict(state["pools"][name])
 
@@ -234,7 +237,14 @@ class PoolLearner:
 
     def _make(self) -> None:
         first = self._inputs(np.full((1, self.features.capacity), np.nan))
+        joint = self.head.binaries > 1
+        if joint:
+            self.tasks[JOINT] = LabelTask(
+                first, self.head.binaries, preset=self.spec.preset, seed=self.spec.seed, parts=self._parts
+            )
         for i, target in enumerate(self.spec.targets):
+            if joint and target.kind == "binary":
+                continue
             self.tasks[target.name] = make_task(
                 target,
                 first,
@@ -243,6 +253,10 @@ class PoolLearner:
                 seed=self.spec.seed + 7919 * i,
                 parts=self._parts,
             )
+
+    def _columns(self, name: str) -> slice:
+        """Where a task's columns of the head lie; binary targets come first."""
+        return slice(0, self.head.binaries) if name == JOINT else self.head.block(name).columns
 
     def _inputs(self, x: FloatArray) -> Inputs:
         if self._plan is None or self._plan.active != self.features.active:
@@ -253,9 +267,9 @@ class PoolLearner:
         inputs, number = self._inputs(rows.x), np.ascontiguousarray(rows.number)
         served, losses = np.full((len(rows), self.head.width), np.nan), []
         for name, task in self.tasks.items():
-            block = self.head.block(name)
-            task.grow(inputs, block.width)
-            served[:, block.columns], loss = task.run(inputs, rows.y[:, block.columns], number, operations, rate=rate)
+            place = self._columns(name)
+            task.grow(inputs, place.stop - place.start)
+            served[:, place], loss = task.run(inputs, rows.y[:, place], number, operations, rate=rate)
             losses.append(loss)
         if len(losses) == 1:
             return served, losses[0]

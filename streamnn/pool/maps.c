@@ -313,7 +313,7 @@ void run(int64_t ops, const int8_t *kind, const int64_t *start, const int64_t *s
       }
     }
     if (kind[o] == PREDICT_OBSERVE) continue;
-    for (int64_t r = start[o]; r < stop[o]; r++)
+    for (int64_t r = start[o]; r < stop[o] && z.C; r++)
       if (label[r] >= 0) learn(&s, &z, row + r * z.D, q + r * F, label[r]);
   }
   leave(mode);

@@ -36,6 +36,7 @@ class NetSpec:
         again: events of the past learned after each event, each a step of its own.
         window: they are drawn from the last so many events; 0 from all the past.
         lean: leave votes and target encodings out of the input.
+        narrow: use the plain inputs and Z alone.
         objective: what it learns: classes, labels (several 0/1), or a value by Huber or absolute loss.
         residual: a value's residual instead of the value.
     """
@@ -46,12 +47,13 @@ class NetSpec:
     again: int = 0
     window: int = 1000
     lean: bool = False
+    narrow: bool = False
     objective: Loss = "classes"
     residual: bool = False
 
     def inputs(self, layout: RowLayout) -> int:
         """D: how many columns of a row it reads."""
-        return layout.lean if self.lean else layout.width
+        return layout.keys if self.narrow else layout.lean if self.lean else layout.width
 
 
 def init(spec: NetSpec, layout: RowLayout, outputs: int, *, seed: int, objective: Loss = "classes") -> Arrays:
@@ -74,7 +76,7 @@ def grow(spec: NetSpec, state: Arrays, old: Sized, new: Sized, outputs: int, *, 
     first label, so their weights may start at random, as they would have with room from the beginning.
     """
     fresh = _zeros(spec.inputs(new), outputs)
-    if not spec.lean:
+    if not (spec.lean or spec.narrow):
         columns = old.fresh(new)
         random = np.random.Generator(np.random.PCG64([seed, new.classes]))
         fresh["w0"][columns] = random.uniform(-1, 1, (len(columns), UNITS)) * state["bound"][0]

@@ -57,3 +57,24 @@ VALUE_NETWORKS: dict[Preset, tuple[NetSpec, ...]] = {
     "fast": _both((_STEADY, _REPLAY)),
     "best": (*_both(_ALL), *_ABSOLUTE),
 }
+
+_LABELS = NetSpec(name="net", objective="labels", lean=True)
+_STEPS = (
+    _LABELS,
+    replace(_LABELS, name="net_steady", rate=THIRD),
+    replace(_LABELS, name="net_replay", rate=THIRD, again=3),
+    replace(_LABELS, name="net_replay_slow", rate=0.1, again=3),
+)
+_NARROW = tuple(replace(s, name=f"{s.name}_narrow", lean=False, narrow=True) for s in _STEPS)
+LABEL_NETWORKS: dict[Preset, tuple[NetSpec, ...]] = {
+    "single": (_STEPS[1],),
+    "lite": (_STEPS[1], _NARROW[1]),
+    "fast": (_STEPS[1], _NARROW[1], _NARROW[2]),
+    "best": (*_STEPS, *_NARROW),
+}
+NARROW_LABEL_NETWORKS: dict[Preset, tuple[NetSpec, ...]] = {
+    "single": (_NARROW[1],),
+    "lite": (_NARROW[1],),
+    "fast": (_NARROW[1], _NARROW[2]),
+    "best": _NARROW,
+}

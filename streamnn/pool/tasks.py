@@ -13,6 +13,7 @@ from streamnn.operations import FloatArray, IntArray, Operations
 from streamnn.pool.classifier import Chunk, ClassPool
 from streamnn.pool.engines import Parts
 from streamnn.pool.inputs import Inputs
+from streamnn.pool.labeler import LabelPool, shifted
 from streamnn.pool.presets import Preset
 from streamnn.pool.regressor import ValueChunk, ValuePool
 
@@ -173,6 +174,56 @@ class ValueTask:
     def _make(self, numeric: int, plain: int, fields: int) -> ValuePool:
         sizes = {"numeric": numeric, "plain": plain, "fields": fields}
         return ValuePool(self._preset, seed=self._seed, parts=self._parts, **sizes)
+
+
+class LabelTask:
+    """Several binary targets of one event, W of them. Served so that each label's threshold lies at one half."""
+
+    def __init__(self, first: Inputs, width: int, *, preset: Preset, seed: int, parts: Parts) -> None:
+        self._preset, self._seed, self._parts = preset, seed, parts
+        self.pool = self._make(first.x.shape[1], first.plain.shape[1], width)
+
+    @property
+    def parameters(self) -> int:
+        """How many weights there are."""
+        return self.pool.parameters
+
+    @property
+    def weights(self) -> dict[str, tuple[float, float]]:
+        """Each member's weight in the hedge and in the stack, the mean over labels."""
+        return self.pool.weights
+
+    def grow(self, inputs: Inputs, width: int) -> None:  # noqa: ARG002  labels are declared from the start
+        """Make room for inputs."""
+        self.pool.grow(numeric=inputs.x.shape[1], plain=inputs.plain.shape[1])
+
+    def run(
+        self, inputs: Inputs, y: FloatArray, number: IntArray, operations: Operations, *, rate: float
+    ) -> tuple[FloatArray, FloatArray]:
+        """Run operations: served [K, W] and loss [K], NaN where nothing was."""
+        served, loss, threshold = self.pool.run(inputs, y, number, operations, rate=rate)
+        return shifted(served, threshold), loss
+
+    def predict(self, inputs: Inputs, width: int) -> FloatArray:  # noqa: ARG002  labels are declared from the start
+        """Serve rows [K, W] without changing anything."""
+        layout = self.pool.layout
+        return shifted(*self.pool.predict(inputs.cut(layout.numeric, layout.plain)))
+
+    def forget(self) -> None:
+        """Forget the networks' second moments."""
+        self.pool.forget()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return a copy of everything for a checkpoint."""
+        return self.pool.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` returned."""
+        self.pool = self._make(*state["first"])
+        self.pool.load_state_dict(state)
+
+    def _make(self, numeric: int, plain: int, labels: int) -> LabelPool:
+        return LabelPool(self._preset, numeric=numeric, plain=plain, labels=labels, seed=self._seed, parts=self._parts)
 
 
 def make_task(target: TargetSpec, first: Inputs, width: int, *, preset: Preset, seed: int, parts: Parts) -> Task:

@@ -2,9 +2,11 @@
 
 #define WINDOW 1000
 #define STRIDE 1024 /* of the key window: whole blocks */
-#define BLOCK 32
-#define BINS 16
+#ifndef NEAR
 #define NEAR 15
+#define BLOCK 32 /* at least NEAR */
+#endif
+#define BINS 16
 
 static const int64_t NEIGHBOURS[3] = {1, 5, 15};
 
@@ -17,7 +19,7 @@ static inline int64_t bin_of(float q) {
 
 /* Find the nearest NEAR keys; ties go to the lower slot. Returns how many there are.
 
-   The NEAR-th least of the minima of 32 interleaved groups bounds the distance sought: some twenty keys pass it. */
+   The NEAR-th least of the minima of interleaved groups bounds the distance sought: few more keys than that pass it. */
 static int64_t nearest(const float *keys, const float *q, int64_t G, int64_t stored, int64_t *near) {
   float d[STRIDE] __attribute__((aligned(64))), least[BLOCK], best[NEAR];
   int32_t pass[STRIDE + 1];

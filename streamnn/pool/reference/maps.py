@@ -38,7 +38,7 @@ def run(state: Arrays, layout: Layout, rows: MapRows, operations: Operations) ->
                     slot = rows.number[r] % room
                     state["stored"][slot] = rows.number[r] + 1
                     state["stored_row"][slot], state["stored_rank"][slot] = rows.row[r], rows.rank[r]
-        if kind != Kind.PREDICT_OBSERVE:
+        if kind != Kind.PREDICT_OBSERVE and layout.classes:
             for r in group:
                 if rows.label[r] >= 0:
                     maps.learn(rows.row[r], rows.rank[r], int(rows.label[r]))

@@ -1,0 +1,111 @@
+/* For each label a hedge and a stack over the members' probabilities, their mean, and its threshold; see
+   label_mixer.py.
+
+   Axes: M members, T labels. */
+
+#define CUTS 19 /* thresholds .05, .10, ... .95 */
+#define SHARED 30.0 /* weight of the mean over labels */
+
+static inline double logit_of(double p) { return log_of(p / (1.0 - p)); }
+
+static inline double inside(double p) { return p < 1e-3 ? 1e-3 : p > 1.0 - 1e-3 ? 1.0 - 1e-3 : p; }
+
+static inline double sigmoid(double z) { return 1.0 / (1.0 + exp_of(-z)); }
+
+/* Mix one label's probabilities p [M] (a step of T apart): the stack's, and the mean of stack and hedge. */
+static double combine(int64_t M, int64_t T, const double *hedge, const double *stack, const double *p, double *by_stack) {
+  double mixed = 0.0, score = 0.0;
+  for (int64_t m = 0; m < M; m++) {
+    double q = inside(p[m * T]);
+    mixed += hedge[m * T] * q;
+    score += stack[m * T] * logit_of(q);
+  }
+  score = score < -6.9 ? -6.9 : score > 6.9 ? 6.9 : score;
+  *by_stack = sigmoid(score);
+  return sigmoid(0.5 * (score + logit_of(mixed)));
+}
+
+/* Set each label's threshold from its own and everybody's hits. */
+static void choose(int64_t T, const double *hits, double *threshold) {
+  const double *right = hits, *wrong = hits + CUTS * T, *missed = hits + 2 * CUTS * T;
+  double gain[CUTS], f1 = 0.0, all[CUTS][2];
+  for (int64_t c = 0; c < CUTS; c++) {
+    double tp = 0.0, errors = 0.0;
+    for (int64_t t = 0; t < T; t++) tp += right[c * T + t], errors += wrong[c * T + t] + missed[c * T + t];
+    double here = tp > 0.0 ? 2.0 * tp / (2.0 * tp + errors) : 0.0;
+    if (here > f1) f1 = here;
+    all[c][0] = tp, all[c][1] = errors;
+  }
+  for (int64_t c = 0; c < CUTS; c++) gain[c] = SHARED / T * (2.0 * all[c][0] * (1.0 - f1) - f1 * all[c][1]);
+  for (int64_t t = 0; t < T; t++) {
+    double best = -INFINITY;
+    for (int64_t c = 0; c < CUTS; c++) {
+      int64_t i = c * T + t;
+      double mine = 2.0 * right[i] * (1.0 - f1) - f1 * (wrong[i] + missed[i]) + gain[c];
+      if (mine > best) best = mine, threshold[t] = 0.05 * (c + 1);
+    }
+  }
+}
+
+/* sizes: M T pending; arrays: hedge [M, T], stack [M, T], labels [T], hits [3, CUTS, T] (true positives, false ones,
+   missed ones; they forget), threshold [T], stored [S], stored_said [S, M, T], y [K, T], number [K], said [K, M, T],
+   served [K, T], loss [K], cut [K, T] (the thresholds when the row was served). */
+void run(int64_t ops, const int8_t *kind, const int64_t *start, const int64_t *stop, const int64_t *sizes, void **a) {
+  unsigned mode = enter();
+  int64_t M = sizes[0], T = sizes[1], S = sizes[2], *labels = a[2], *stored = a[5];
+  double *hedge = a[0], *stack = a[1], *hits = a[3], *threshold = a[4], *stored_said = a[6], *said = a[9];
+  double *served = a[10], *loss = a[11], *cut = a[12], by_stack;
+  const double *y = a[7];
+  const int64_t *number = a[8];
+  for (int64_t o = 0; o < ops; o++) {
+    for (int64_t r = start[o]; r < stop[o] && kind[o] != LEARN; r++) {
+      int64_t unknown = 0;
+      for (int64_t t = 0; t < T; t++) {
+        double p = combine(M, T, hedge + t, stack + t, said + r * M * T + t, &by_stack);
+        cut[r * T + t] = threshold[t];
+        served[r * T + t] = labels[t] ? p : NAN;
+        unknown += isnan(y[r * T + t]);
+      }
+      if (S && (kind[o] == PREDICT_OBSERVE || (kind[o] == PREDICT_LEARN && unknown))) {
+        stored[number[r] % S] = number[r] + 1;
+        memcpy(stored_said + number[r] % S * M * T, said + r * M * T, M * T * sizeof(double));
+      }
+    }
+    if (kind[o] == PREDICT_OBSERVE || kind[o] == PREDICT) continue;
+    for (int64_t r = start[o]; r < stop[o]; r++) {
+      const double *from = said + r * M * T;
+      int64_t some = 0;
+      double total = 0.0;
+      for (int64_t t = 0; t < T; t++) some += !isnan(y[r * T + t]);
+      if (!some) continue;
+      if (kind[o] == LEARN) {
+        int64_t slot = S ? number[r] % S : 0;
+        if (!S || stored[slot] != number[r] + 1) continue;
+        from = stored_said + slot * M * T;
+      }
+      for (int64_t t = 0; t < T; t++) {
+        double truth = y[r * T + t], sum = 0.0;
+        if (isnan(truth)) continue;
+        labels[t]++;
+        double p = combine(M, T, hedge + t, stack + t, from + t, &by_stack);
+        total -= truth * log_of(p) + (1.0 - truth) * log_of(1.0 - p);
+        for (int64_t c = 0; c < CUTS; c++) {
+          double on = p > 0.05 * (c + 1), *h = hits + c * T + t;
+          h[0] = 0.999 * h[0] + on * truth;
+          h[CUTS * T] = 0.999 * h[CUTS * T] + on * (1.0 - truth);
+          h[2 * CUTS * T] = 0.999 * h[2 * CUTS * T] + (1.0 - on) * truth;
+        }
+        for (int64_t m = 0; m < M; m++) {
+          double q = inside(from[m * T + t]);
+          stack[m * T + t] -= 0.003 * (by_stack - truth) * logit_of(q);
+          hedge[m * T + t] *= exp_of(0.3 * (truth * log_of(q) + (1.0 - truth) * log_of(1.0 - q)));
+          sum += hedge[m * T + t];
+        }
+        for (int64_t m = 0; m < M; m++) hedge[m * T + t] = 0.997 * hedge[m * T + t] / sum + 0.003 / M;
+      }
+      loss[r] = total / some;
+      choose(T, hits, threshold);
+    }
+  }
+  leave(mode);
+}

@@ -1,0 +1,54 @@
+"""For each label a hedge and a stack over the members' probabilities p_m, and its threshold.
+
+    hedge      sum_m h_m p_m; h_m times exp(-.3 loss_m), normalised, then .997 h + .003 / M
+    stack      sigmoid(sum_m w_m logit p_m); w = 1/M at first, then gradient steps of .003 on its log-loss
+    served     the mean of both as logits
+    threshold  of .05, .10, ... .95 the one with the highest gain g_t + 30 mean g; .3 at first
+    g_t        2 TP (1 - F) - F (FP + FN) of the label at that threshold, counts decayed by .999 a label; F is the best
+               micro-F1 that one threshold for all labels has had
+
+The micro-F1 of all labels together can be raised by a change of one label's threshold just where this raises its g_t
+(Dinkelbach 1967); the mean over labels steadies rare ones. The best F1 of each label alone costs micro-F1.
+
+Probabilities count within .001 and .999. For labels that come late the members are judged by what they said when the
+row was served.
+
+Axes: K rows, M members, T labels, S pending events.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from streamnn.operations import FloatArray, Operations
+from streamnn.pool.layout import Arrays
+from streamnn.pool.native import call
+
+CUTS = 19
+
+
+def init(members: int, labels: int, pending: int) -> Arrays:
+    """Return the state of a mixer that has seen nothing."""
+    return {
+        "hedge": np.full((members, labels), 1 / members),
+        "stack": np.full((members, labels), 1 / members),
+        "labels": np.zeros(labels, dtype=np.int64),
+        "hits": np.zeros((3, CUTS, labels)),
+        "threshold": np.full(labels, 0.3),
+        "stored": np.zeros(pending, dtype=np.int64),
+        "stored_said": np.zeros((pending, members, labels)),
+    }
+
+
+def run(
+    state: Arrays,
+    said: FloatArray,
+    y: FloatArray,
+    number: npt.NDArray[np.int64],
+    operations: Operations,
+    served: FloatArray,
+    loss: FloatArray,
+    cut: FloatArray,
+) -> None:
+    """Run operations in C: fill `served` [K, T] and the thresholds `cut` [K, T] of rows predicted, `loss` [K] of others."""
+    sizes = [said.shape[1], said.shape[2], len(state["stored"])]
+    call("label_mixer", operations, sizes, [*state.values(), y, number, said, served, loss, cut])

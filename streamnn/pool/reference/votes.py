@@ -1,0 +1,44 @@
+"""The label frequencies and votes of `streamnn.pool.votes`, one event at a time.
+
+Axes: K rows, G key entries, T labels.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from streamnn.operations import FloatArray, Kind, Operations
+from streamnn.pool.layout import Arrays, Layout
+from streamnn.pool.maps import WINDOW
+from streamnn.pool.reference.common import PREDICT
+
+NEIGHBOURS = (5, 15, 50)
+
+
+def run(
+    state: Arrays,
+    layout: Layout,
+    rows: npt.NDArray[np.float32],
+    y: FloatArray,
+    said: FloatArray,
+    operations: Operations,
+) -> None:
+    """Run operations over feature rows [K, D] and labels [K, T]; fills the first members of `said` [K, M, T]."""
+    for kind, start, stop in zip(operations.kind, operations.start, operations.stop, strict=True):
+        for r in range(start, stop) if kind != Kind.LEARN else ():
+            stored = min(int(state["count"][0]), WINDOW)
+            distance = np.zeros(stored, dtype=np.float32)
+            for g in range(layout.keys):
+                distance += (rows[r, g] - state["keys"][g, :stored]) ** 2
+            near = state["past"][:stored][np.argsort(distance, kind="stable")].astype(np.float64)
+            said[r, 0] = (state["positive"] + 0.5) / (state["weight"] + 1)
+            for n, k in enumerate(NEIGHBOURS):
+                known = ~np.isnan(near[:k])
+                said[r, 1 + n] = (np.nansum(near[:k], axis=0) + 0.5 * said[r, 0]) / (known.sum(axis=0) + 0.5)
+        for r in range(start, stop) if kind not in (Kind.PREDICT_OBSERVE, PREDICT) else ():
+            known = ~np.isnan(y[r])
+            if known.any():
+                slot = state["count"][0] % WINDOW
+                state["keys"][:, slot], state["past"][slot] = rows[r, : layout.keys], y[r]
+                state["weight"][known] = 0.999 * state["weight"][known] + 1
+                state["positive"][known] = 0.999 * state["positive"][known] + y[r, known]
+                state["count"][0] += 1
