@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 MOST_MARKS = 200  # drift marks drawn; more would be a grey wall
 OVERALL, LATELY, MARK = "#1f4e79", "#e07b00", "#b0b0b0"
+SHADES = ("#9dc3e6", "#d6e4f0")
+MOST_TARGETS, NAMED = 8, 0.12  # bars drawn, and the smallest weight whose member's name has room
 STYLES = ("--", ":", "-.")
 
 
@@ -31,15 +33,19 @@ def plot(path: Path, figures: Mapping[str, Any]) -> None:
 
 
 def draw(figures: Mapping[str, Any]) -> "Figure":
-    """Return the figure: one panel for each sampled metric, and one for the learning rate."""
+    """Return the figure: a panel for each sampled metric, one for the learning rate, one for the members of a pool."""
     # every command would wait a third of a second for it
     from matplotlib.figure import Figure
 
-    curves = figures["curves"]
-    figure = Figure(figsize=(10, 2.6 + 2.6 * len(curves)), layout="constrained")
-    axes = figure.subplots(len(curves) + 1, 1, sharex=True, squeeze=False, height_ratios=[3] * len(curves) + [1.4])[
-        :, 0
-    ]
+    curves, members = figures["curves"], dict(list(figures["model"]["members"].items())[:MOST_TARGETS])
+    ratios = [3.0] * len(curves) + [1.4] + ([0.8 + 0.4 * len(members)] if members else [])
+    figure = Figure(figsize=(10, 0.9 * sum(ratios) + 1.2), layout="constrained")
+    axes = list(figure.subplots(len(ratios), 1, squeeze=False, height_ratios=ratios)[:, 0])
+    if members:
+        _members(axes.pop(), members)
+    for ax in axes[:-1]:
+        ax.sharex(axes[-1])
+        ax.tick_params(labelbottom=False)
     window = figures["config"]["scores"]["window"]
     for ax, (metric, points) in zip(axes, curves.items(), strict=False):
         number = [p[0] for p in points]
@@ -61,11 +67,27 @@ def draw(figures: Mapping[str, Any]) -> "Figure":
     _mark(last, figures["drifts_acted"])
     last.set_ylabel("learning rate")
     last.set_xlabel("event number" + (" (grey: drift)" if figures["drifts_acted"] else ""))
+    last.margins(x=0)
     last.set_ylim(bottom=0)
     last.grid(alpha=0.25)
     source = figures["config"]["stream"]["source"].rpartition("/")[2]
     figure.suptitle(f"{source}: {figures['task']}, {figures['events']:,} events", fontsize=11)
     return figure
+
+
+def _members(ax: Any, members: Mapping[str, Mapping[str, list[float]]]) -> None:
+    """Draw a bar for each target, divided by the members' weights in the hedge; the largest are named."""
+    for place, weights in enumerate(members.values()):
+        left = 0.0
+        for i, (name, (share, _)) in enumerate(sorted(weights.items(), key=lambda item: -item[1][0])):
+            ax.barh(place, share, left=left, color=SHADES[i % 2], edgecolor="white", linewidth=0.5)
+            if share >= NAMED:
+                ax.text(left + share / 2, place, name, ha="center", va="center", fontsize=7)
+            left += share
+    ax.set_yticks(range(len(members)), list(members))
+    ax.invert_yaxis()
+    ax.set_xlim(0, 1)
+    ax.set_xlabel("weight of the pool's members at the end")
 
 
 def _mark(ax: Any, drifts: list[int]) -> None:

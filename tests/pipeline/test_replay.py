@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.__main__ import main
+from pipeline.plot import draw
 from tests.pipeline.helpers import ROOT, read_jsonl, streamnn, write_csv
 
 EVENTS = 1500
@@ -233,6 +234,36 @@ def test_plot_is_a_picture(stream, tmp_path):
     assert replay(stream, "--target", "y", "--plot", out) == 0
     assert out.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert out.stat().st_size > 10_000
+
+
+def test_plot_tells_who_carries_the_prediction(stream, tmp_path):
+    """A pool has a panel whose bars add up to the whole, with the members that matter named; a network has none."""
+    report = tmp_path / "report.json"
+    panels = {}
+    for preset in ("lite", "single"):
+        assert replay(stream, "--target", "y", "--set", f"model.preset={preset}", "--report", report) == 0
+        panels[preset] = draw(json.loads(report.read_text())).axes
+    assert len(panels["lite"]) == len(panels["single"]) + 1
+    members = panels["lite"][-1]
+    assert sum(bar.get_width() for bar in members.patches) == pytest.approx(1.0)
+    assert [label.get_text() for label in members.get_yticklabels()] == ["y"]
+    assert members.texts
+
+
+def test_several_labels_resume_to_the_same_predictions(tmp_path):
+    """Labels that share a pool, some of them missing: a run that is stopped and resumed writes the same bytes."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(600, 2))
+    flags = [["" if rng.random() < 0.1 else str(int(v > cut)) for v in x.sum(axis=1)] for cut in (-0.5, 0.0, 1.0)]
+    lines = [f"{a},{b},{p},{q},{r}" for (a, b), p, q, r in zip(x, *flags, strict=True)]
+    path, whole, out = tmp_path / "labels.csv", tmp_path / "whole.jsonl", tmp_path / "out.jsonl"
+    path.write_text("\n".join(["a,b,p,q,r", *lines]) + "\n")
+    words = (path, "--target", "p,q,r", "--task", "multilabel")
+    assert replay(*words, "--predictions", whole) == 0
+    kept = ("--predictions", out, "--checkpoint", tmp_path / "checkpoints")
+    assert replay(*words, *kept, "--limit", "250") == 0
+    assert replay(*words, *kept, "--resume") == 0
+    assert out.read_bytes() == whole.read_bytes()
 
 
 def test_help_and_version(tmp_path):
