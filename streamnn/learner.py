@@ -50,8 +50,8 @@ class LearnerSpec:
         accumulate: micro-batches (events in sample mode) whose gradients are averaged for one update.
         dtype: precision of the network, float32 or float64.
         seed: start weights, dropout and hashing depend on it alone.
-        engine: eager (torch, step by step), native (compiled C; single events only) or auto: native where it can be,
-            else eager with a warning that says why.
+        engine: eager (torch, step by step), native (compiled C) or auto: native where it can be, else eager with a
+            warning that says why.
     """
 
     targets: tuple[TargetSpec, ...]
@@ -244,10 +244,10 @@ class Learner:
 
     def _choose(self, operations: Operations) -> Engine:
         """Choose the engine by what is to be run; without a compiler, or lacking an operator, fall back for good."""
-        if self._native is None or (operations.stop - operations.start > 1).any():
+        if self._native is None:
             return self._engine
         try:
-            self._native.prepare(self._made(), self._state, set(operations.kind.tolist()))
+            self._native.prepare_all(self._made(), self._state, operations)
         except (CompilerError, UnsupportedOperatorError) as error:
             if self.spec.engine == "native":
                 raise

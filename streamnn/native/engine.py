@@ -4,81 +4,146 @@ Results are those of the eager engine to float tolerance, and do not depend on h
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from streamnn.engine import Control, Engine
+from streamnn.engine import Control, EagerEngine, Engine
 from streamnn.native.program import Operation, Program
 from streamnn.operations import Kind, Operations, Results, Rows
 from streamnn.step import Event, State, Step
 
 FORGET = len(Kind)  # the operation by which the optimizer forgets
+# rows of a padded micro-batch above which torch's own kernels run it: up to here they were never faster in one thread, from
+# 8-64-64-2 to 784-256-256-7 (tests/benchmarks/batch.py)
+LARGEST = 1024
 
 
 class NativeEngine(Engine):
-    """Compiles a step at its first use, and again when a capacity has doubled.
+    """Compiles a step at its first use, once for each size of micro-batch, and again when a capacity has doubled.
 
-    It runs single events; micro-batches go to the engine that torch's own kernels serve better.
+    A micro-batch is padded with rows that are not valid to the next power of two. One larger than `LARGEST` goes to torch.
     """
 
     name = "native"
 
     def __init__(self) -> None:
         self._step: Step | None = None
-        self._program: Program | None = None
-        self._kinds: frozenset[int] = frozenset()
-        self._latest: tuple[State, Tensor] | None = None  # what was returned last, and the block it lies in
+        self._programs: dict[int, Program] = {}
+        self._kinds: dict[int, frozenset[int]] = {}
+        self._latest: tuple[State, Tensor, int] | None = None  # what was returned last, the block it lies in, its size
+        self._large = EagerEngine()
         self.compilations = 0
 
-    def prepare(self, step: Step, state: State, kinds: Iterable[int]) -> Program:
+    def prepare(self, step: Step, state: State, kinds: Iterable[int], size: int = 1) -> Program:
         """Return the compiled step, compiling if there is none for it yet, or none with all kinds of operation asked for.
 
         Raises:
             UnsupportedOperatorError: an operator of the step has no lowering.
             CompilerError: there is no compiler, or it failed.
         """
-        wanted = frozenset(kinds) | {FORGET}
-        if self._program is None or self._step is not step or not wanted <= self._kinds:
-            self._kinds |= wanted
-            self._program, self._step, self._latest = compile_step(step, state, self._kinds), step, None
+        if self._step is not step:
+            self._programs, self._latest, self._step = {}, None, step
+        wanted, known = frozenset(kinds) | {FORGET}, self._kinds.get(size, frozenset())
+        if size not in self._programs or not wanted <= known:
+            self._kinds[size] = known | wanted
+            self._programs[size], self._latest = compile_step(step, state, self._kinds[size], size), None
             self.compilations += 1
-        return self._program
+        return self._programs[size]
+
+    def prepare_all(self, step: Step, state: State, operations: Operations) -> None:
+        """Compile whatever a list of operations needs; raises as `prepare` does."""
+        sizes = padded(operations)
+        for size in np.unique(sizes[sizes <= LARGEST]).tolist():
+            self.prepare(step, state, np.unique(operations.kind[sizes == size]).tolist(), size)
 
     def _run(
         self, step: Step, state: State, rows: Rows, operations: Operations, control: Control
     ) -> tuple[State, Results, bool]:
-        program = self.prepare(step, state, np.unique(operations.kind).tolist())
-        if self._latest is not None and self._latest[0] is state:
+        sizes = padded(operations)
+        served = np.full((len(rows), step.head.width), np.nan)
+        loss = np.full(len(rows), np.nan)
+        sound, clear = True, control.clear
+        edges = [0, *(np.flatnonzero(np.diff(np.minimum(sizes, LARGEST + 1))) + 1).tolist(), len(operations)]
+        for first, last in pairwise(edges):
+            if first == last:
+                continue
+            part = Operations(operations.kind[first:last], operations.start[first:last], operations.stop[first:last])
+            now = Control(control.rate, clear, control.plain)
+            size = int(sizes[first])
+            if size > LARGEST:
+                # leaves that lie the other way round would give torch's kernels another order of sums
+                state = {name: {k: t.contiguous() for k, t in leaves.items()} for name, leaves in state.items()}
+                state, results, good = self._large._run(step, state, rows, part, now)
+            else:
+                state, results, good = self._run_equal(step, state, rows, part, now, size)
+            predicted = part.covered(len(rows), Kind.PREDICT_LEARN, Kind.PREDICT_OBSERVE)
+            learned = part.covered(len(rows), Kind.PREDICT_LEARN, Kind.LEARN)
+            served[predicted], loss[learned] = results.served[predicted], results.loss[learned]
+            sound, clear = sound and good, clear and not learned.any()
+        return state, Results(served, loss), sound
+
+    def _run_equal(
+        self, step: Step, state: State, rows: Rows, operations: Operations, control: Control, size: int
+    ) -> tuple[State, Results, bool]:
+        """Run operations whose micro-batches have the same size once padded."""
+        program = self.prepare(step, state, np.unique(operations.kind).tolist(), size)
+        if self._latest is not None and self._latest[0] is state and self._latest[2] == size:
             block = self._latest[1].clone()
         else:
             block = program.pack([t for tensors in state.values() for t in tensors.values()])
         precision = np.float32 if step.dtype == torch.float32 else np.float64
-        served = np.full((len(rows), step.head.width), np.nan)
-        loss = np.full(len(rows), np.nan, dtype=precision)
-        kind, row = operations.kind, operations.start
+        kind = operations.kind
         learns = kind != Kind.PREDICT_OBSERVE
+        place = operations.start[:, None] + np.arange(size)
+        valid = place < operations.stop[:, None]
+        if size == 1:
+            row, groups = operations.start, len(rows)
+            inputs: list[npt.NDArray[np.generic]] = [np.ascontiguousarray(a) for a in (rows.x, rows.y, rows.number)]
+        else:
+            row, groups = np.arange(len(kind)), len(kind)
+            at = np.where(valid, place, 0)
+            inputs = [
+                np.where(valid[..., None], rows.x[at], np.nan),
+                np.where(valid[..., None], rows.y[at], np.nan),
+                rows.number[at],
+                valid,
+            ]
+        served = np.full((groups, size, step.head.width), np.nan)
+        loss = np.full((groups, size), np.nan, dtype=precision)
         if control.clear and learns.any():
             first = int(np.argmax(learns))
             kind, row = np.insert(kind, first, FORGET), np.insert(row, first, 0)
-        inputs = [
-            np.ascontiguousarray(rows.x),
-            np.ascontiguousarray(rows.y),
-            np.ascontiguousarray(rows.number),
-            np.ascontiguousarray(control.plain),
-            np.array(control.rate, dtype=precision),
-        ]
+        inputs += [np.ascontiguousarray(control.plain), np.array(control.rate, dtype=precision)]
         finite = program.run(block, np.ascontiguousarray(kind), np.ascontiguousarray(row), inputs, [served, loss])
         leaves = iter(program.unpack(block))
         new = {part: {name: next(leaves) for name in tensors} for part, tensors in state.items()}
-        finite = finite and bool(np.isfinite(loss[operations.start[learns]]).all())
-        self._latest = new, block
-        return new, Results(served, loss.astype(np.float64)), finite
+        self._latest = new, block, size
+        if size == 1:
+            finite = finite and bool(np.isfinite(loss[operations.start[learns]]).all())
+            return new, Results(served[:, 0], loss[:, 0].astype(np.float64)), finite
+        finite = finite and bool(np.isfinite(loss[learns][valid[learns]]).all())
+        predicts = operations.kind != Kind.LEARN
+        out, losses = np.full((len(rows), step.head.width), np.nan), np.full(len(rows), np.nan)
+        out[place[predicts][valid[predicts]]] = served[predicts][valid[predicts]]
+        losses[place[learns][valid[learns]]] = loss[learns][valid[learns]]
+        return new, Results(out, losses), finite
 
 
-def compile_step(step: Step, state: State, kinds: frozenset[int] = frozenset({*Kind, FORGET})) -> Program:
-    """Compile operations of a step at one capacity, for one event at a time."""
+def padded(operations: Operations) -> npt.NDArray[np.int64]:
+    """Return the next power of two of each operation's rows, [N]."""
+    rows = np.maximum(operations.stop - operations.start, 1)
+    sizes: npt.NDArray[np.int64] = np.left_shift(1, np.ceil(np.log2(rows)).astype(np.int64))
+    return sizes
+
+
+def compile_step(
+    step: Step, state: State, kinds: frozenset[int] = frozenset({*Kind, FORGET}), size: int = 1
+) -> Program:
+    """Compile operations of a step at one capacity, for micro-batches of one size."""
     names = {part: list(tensors) for part, tensors in state.items()}
 
     def nested(leaves: Sequence[Tensor]) -> State:
@@ -89,9 +154,11 @@ def compile_step(step: Step, state: State, kinds: frozenset[int] = frozenset({*K
         return [new[part][name] for part, listed in names.items() for name in listed]
 
     def event(inputs: Sequence[Tensor]) -> Event:
-        x, y, number, plain, rate = inputs
-        one, no = torch.ones(1, dtype=torch.bool), torch.zeros((), dtype=torch.bool)
-        return Event(x=x, y=y, valid=one, number=number, plain=plain, rate=rate, clear=no)
+        x, y, number, *padding, plain, rate = inputs
+        # a single event is never padding: its mask is a constant that folds away
+        valid = padding[0] if padding else torch.ones(1, dtype=torch.bool)
+        no = torch.zeros((), dtype=torch.bool)
+        return Event(x=x, y=y, valid=valid, number=number, plain=plain, rate=rate, clear=no)
 
     def predict_learn(leaves: Sequence[Tensor], inputs: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         new, served, loss = step.predict_learn(nested(leaves), event(inputs))
@@ -121,9 +188,10 @@ def compile_step(step: Step, state: State, kinds: frozenset[int] = frozenset({*K
             Operation(forget, ()),
         ],
         rows=[
-            torch.zeros(1, inputs, dtype=torch.float64),
-            torch.zeros(1, width, dtype=torch.float64),
-            torch.zeros(1, dtype=torch.int64),
+            torch.zeros(size, inputs, dtype=torch.float64),
+            torch.zeros(size, width, dtype=torch.float64),
+            torch.zeros(size, dtype=torch.int64),
+            *([torch.ones(size, dtype=torch.bool)] if size > 1 else []),
         ],
         shared=[torch.zeros(inputs, dtype=torch.bool), torch.zeros((), dtype=step.dtype)],
         wanted=kinds,

@@ -151,8 +151,9 @@ def _coordinates(view: View) -> tuple[list[list[int]], list[int]] | None:
 def _digits(number: int, own: Sequence[int]) -> list[int]:
     digits = []
     for s in own:
-        digits.append(number // s)
-        number %= s
+        # an empty dimension has strides of 0 before it
+        digits.append(number // s if s else 0)
+        number = number % s if s else number
     return digits
 
 

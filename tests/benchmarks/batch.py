@@ -1,0 +1,63 @@
+"""Measure micro-batches, native beside eager: `python -m tests.benchmarks.batch`.
+
+Both engines predict and learn the same rows in one thread; the median of five runs counts, compilation does not.
+"""
+
+import statistics
+import time
+
+import numpy as np
+import torch
+
+from streamnn.heads import TargetSpec
+from streamnn.learner import Learner, LearnerSpec
+from streamnn.native import engine as native
+from streamnn.networks import MLPSpec
+from streamnn.operations import Kind, Operations
+from tests.benchmarks.machine import describe
+
+SHAPES = ((8, (64, 64), "binary"), (54, (128, 128), "multiclass"), (784, (256, 256), "multiclass"))
+SIZES = (1, 4, 16, 64, 256, 1024)
+
+
+def measure(name: str, inputs: int, units: tuple[int, ...], kind: str, size: int) -> float:
+    """Return events/s of one engine on micro-batches of one size."""
+    rng = np.random.default_rng(0)
+    steps = max(2, min(64, 1024 // size))
+    events = steps * size
+    columns = {f"f{i}": rng.normal(size=events) for i in range(inputs)}
+    if kind == "binary":
+        labels = {"y": (columns["f0"] > 0).astype(float)}
+    else:
+        labels = {"y": np.array([f"c{v}" for v in rng.permutation(np.arange(events) % 7)], dtype=object)}
+    spec = LearnerSpec(targets=(TargetSpec("y", kind),), network=MLPSpec(units=units), engine=name)
+    learner = Learner(spec)
+    learner.declare(list(columns))
+    rows = learner.encode(columns, labels, np.arange(events), batch=events).rows
+    listed = Operations.of([(Kind.PREDICT_LEARN, i, i + size) for i in range(0, events, size)])
+    learner.run(rows, listed, rate=0.01)
+    took = []
+    for _ in range(5):
+        began = time.perf_counter()
+        learner.run(rows, listed, rate=0.01)
+        took.append(time.perf_counter() - began)
+    return events / statistics.median(took)
+
+
+def table() -> None:
+    """Print a line for each network and size, sizes above the limit in the code included."""
+    torch.set_num_threads(1)
+    native.LARGEST = max(SIZES)
+    print(describe())
+    print()
+    print("| network | micro-batch | native, events/s | eager | ratio |")
+    print("|---|---|---|---|---|")
+    for inputs, units, kind in SHAPES:
+        for size in SIZES:
+            ours, eager = (measure(name, inputs, units, kind, size) for name in ("native", "eager"))
+            sizes = "-".join(map(str, (inputs, *units)))
+            print(f"| {sizes} | {size} | {ours:,.0f} | {eager:,.0f} | {ours / eager:.1f} |", flush=True)
+
+
+if __name__ == "__main__":
+    table()
