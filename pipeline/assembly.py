@@ -40,7 +40,7 @@ MOST_LABELS, MOST_LABELLED_INPUTS = 200, 2000  # of the pool that labels share; 
 
 # what shapes the model; everything else (paths, ports, limits, chunk sizes) may change between two runs of one model
 SHAPING = ("seed", "model", "mode", "labels", "features", "network", "optimizer", "drift", "rate", "scores")
-NOT_SHAPING = {"model": ("engine",), "mode": ("chunk",), "labels": ("max_pending",)}
+NOT_SHAPING = {"model": ("engine",), "mode": ("chunk",)}
 
 
 @dataclass(frozen=True, slots=True)

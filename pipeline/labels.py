@@ -8,7 +8,7 @@ Axes: K new events, P pending events, F input capacity, W head width, T targets.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -66,11 +66,13 @@ class Work:
         block: pending events that are due, then the new ones.
         operations: over the rows of `block`.
         old: how many rows of `block` are old.
+        expired: rows whose label is given up, because too many are awaited.
     """
 
     block: Block
     operations: Operations
     old: int
+    expired: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
 
 class LabelQueue:
@@ -128,16 +130,22 @@ class LabelQueue:
         old = len(pending)
         # a new event's own label waits behind the old ones; `waiting` are row numbers in `merged`
         waiting = np.concatenate([np.arange(old), old + np.flatnonzero(labelled)])
+        groups = self._groups(block.rows.number)
+        for start, stop in groups if self._batch > 1 else ():
+            due[start:stop] = due[start]  # none is learned within a micro-batch
+        late = _too_late(due, old + np.cumsum(labelled) - self._capacity, len(waiting))
+        expired, waiting = waiting[late], waiting[~late]
+        due = np.concatenate([[0], np.cumsum(~late)])[due]
         if self._batch == 1:
-            return Work(merged, _merge(waiting, due, old), old)
+            return Work(merged, _merge(waiting, due, old), old, expired)
         listed, learned = list[tuple[Kind, int, int]](), 0
-        for start, stop in self._groups(block.rows.number):
+        for start, stop in groups:
             while learned < due[start]:
                 group = waiting[learned : min(learned + self._batch, int(due[start]))].tolist()
                 listed += _runs(Kind.LEARN, group)
                 learned += len(group)
             listed.append((Kind.PREDICT_OBSERVE, old + start, old + stop))
-        return Work(merged, Operations.of(listed), old)
+        return Work(merged, Operations.of(listed), old, expired)
 
     def keep(self, work: Work, served: FloatArray, learner: Model, refused: Mapping[int, str]) -> None:
         """Remember events of a finished work whose labels have not arrived yet."""
@@ -146,11 +154,9 @@ class LabelQueue:
         learned = work.operations.covered(len(work.block), Kind.LEARN)
         waits = ~learned & ~np.isnan(work.block.truth).all(axis=1)
         waits[list(refused)] = False
-        left = select(replace(work.block, served=served), waits)
-        if len(left) > self._capacity:
-            self.expired += len(left) - self._capacity
-            left = left.slice(len(left) - self._capacity, len(left))
-        self._pending, self._head = left, learner.head
+        waits[work.expired] = False
+        self.expired += len(work.expired)
+        self._pending, self._head = select(replace(work.block, served=served), waits), learner.head
 
     def drain(self, learner: Model) -> Work | None:
         """At the end of a stream: learn the labels still on their way, in order. None if there are none."""
@@ -270,6 +276,20 @@ def _merge(waiting: IntArray, due: IntArray, old: int) -> Operations:
     row[place] = old + np.arange(events)
     row[kind == Kind.LEARN] = waiting[:labels]
     return Operations(kind, row, row + 1)
+
+
+def _too_late(due: IntArray, beyond: IntArray, labels: int) -> npt.NDArray[np.bool_]:
+    """Find the labels that are pushed out before they come, [labels] bool, in the order in which they arrive.
+
+    Args:
+        due: [K], how many have arrived before each new event; never falls.
+        beyond: [K], how many of the oldest there is no room for once each new event's label is awaited; never falls.
+        labels: that are awaited, old and new.
+    """
+    each = np.arange(labels)
+    came = np.searchsorted(due, each, side="right")
+    pushed = np.searchsorted(beyond, each, side="right")
+    return pushed < came
 
 
 def _runs(kind: Kind, rows: list[int]) -> list[tuple[Kind, int, int]]:

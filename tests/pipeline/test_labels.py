@@ -120,6 +120,33 @@ def test_too_many_pending_labels_push_the_oldest_out(learner):
     assert queue.expired == 3
 
 
+@pytest.mark.parametrize("batch", [1, 4])
+def test_what_is_pushed_out_does_not_depend_on_cuts(learner, batch):
+    """With more labels on their way than may wait, the same ones are learned and given up for every length of block."""
+    told = set()
+    for length in (batch, 2 * batch, 40) if batch == 1 else (batch,):
+        queue = LabelQueue(delay_events=10, batch=batch, capacity=7)
+        blocks = [block(learner, at, [1] * length) for at in range(0, 40, length)]
+        found = happened(queue, learner, blocks)
+        learned = tuple(n for what, numbers in found if what == "learn" for n in numbers)
+        told.add((learned, queue.expired, len(queue)))
+    assert len(told) == 1
+    (learned, expired, waiting) = told.pop()
+    assert len(learned) + expired + waiting == 40
+    # event n's label comes when more than 7 later ones are awaited
+    assert learned == ()
+    assert waiting == 7
+
+
+def test_a_label_that_just_fits_is_learned(learner):
+    """With room for as many labels as are on their way at a time nothing is given up, with room for one less almost all."""
+    for capacity, many in ((10, 30), (9, 0)):
+        queue = LabelQueue(delay_events=10, capacity=capacity)
+        found = happened(queue, learner, [block(learner, 0, [1] * 17), block(learner, 17, [1] * 23)])
+        assert sum(len(numbers) for what, numbers in found if what == "learn") == many
+        assert queue.expired == 40 - many - len(queue)
+
+
 def test_pending_labels_are_saved(learner):
     """A queue that was saved and loaded goes on as if it had not been."""
     origin = Origin("events", 2, 41)
