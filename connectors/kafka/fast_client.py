@@ -142,7 +142,7 @@ class FastLibrary:
         with _Translating("configuration"):
             producer = Producer({**common, **settings, **self._connection.common, **self._connection.producer})
         _reach(producer, errors, self._connection, wait_s)
-        writer = FastWriter(producer, {**common, **self._connection.common})
+        writer = FastWriter(producer, {**common, **self._connection.common}, errors)
         if transactional_id:
             writer.take_over(timeout_s=max(self._connection.start_wait_s, _TAKE_OVER_S))
         return writer
@@ -275,8 +275,8 @@ class FastReader:
 class FastWriter:
     """A `LogWriter` on confluent-kafka's producer."""
 
-    def __init__(self, producer: Producer, common: Mapping[str, Any]) -> None:
-        self._producer, self._common = producer, common
+    def __init__(self, producer: Producer, common: Mapping[str, Any], errors: "_Errors") -> None:
+        self._producer, self._common, self._errors = producer, common, errors
         self._failed: list[tuple[Outgoing, LogError]] = []
         self._under_way: dict[int, Outgoing] = {}
         self._given = 0  # records taken so far
@@ -327,11 +327,15 @@ class FastWriter:
 
     def begin(self) -> None:
         """Begin a transaction."""
+        self._errors.told = []
         with _Translating("failed"):
             self._producer.begin_transaction()
 
     def commit(self, offsets: Mapping[Partition, int], group: str, note: str, *, timeout_s: float) -> None:
         """Commit the transaction with positions."""
+        if self._errors.told:
+            # a producer that lost its broker in this transaction never returns from sending positions, whatever its time-out
+            raise LogError("failed", f"the connection was lost within the transaction: {self._errors.told[-1]}")
         with _Translating("failed"):
             if offsets:
                 member = Consumer({**self._common, "group.id": group})
