@@ -4,7 +4,6 @@ In: `Predictions`, or dead letters. Out: lines appended to a file, whose length 
 `truncate` takes.
 """
 
-import base64
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import orjson
 
 from connectors.append_file import AppendFile
 from connectors.base import Sink
+from connectors.byte_text import shown
 from connectors.errors import SinkError
 from connectors.prediction_text import as_csv, as_json_lines, csv_header
 from connectors.records import DeadLetter, Predictions
@@ -109,27 +109,18 @@ def dead_letter_line(letter: DeadLetter) -> bytes:
         "stage": letter.stage,
         "reason": letter.reason,
         "detail": letter.detail,
-        "record": _shown(record.value),
+        "record": shown(record.value),
     }
     if record.key is not None:
-        told["key"] = _shown(record.key)
+        told["key"] = shown(record.key)
     if record.headers:
-        told["headers"] = [[name, _shown(value)] for name, value in record.headers]
+        told["headers"] = [[name, shown(value)] for name, value in record.headers]
     if record.timestamp_ms >= 0:
         told["timestamp_ms"] = record.timestamp_ms
     if record.origin is not None:
         origin = record.origin
         told["origin"] = {"topic": origin.topic, "partition": origin.partition, "offset": origin.offset}
     return orjson.dumps(told, option=orjson.OPT_APPEND_NEWLINE)
-
-
-def _shown(data: bytes | None) -> dict[str, str] | None:
-    if data is None:
-        return None
-    try:
-        return {"text": data.decode()}
-    except UnicodeDecodeError:
-        return {"base64": base64.b64encode(data).decode()}
 
 
 def _plain(path: Path, endings: tuple[str, ...]) -> Path:

@@ -29,6 +29,7 @@ learned.
   streamnn replay weather.csv --target rain          learn a recorded stream, print how good the predictions were
   streamnn replay river:Phishing --plot curve.png    the same for a stream that comes with river
   streamnn run config.toml                           run for months: resume, checkpoints, /metrics
+  streamnn record config.toml week.records.jsonl.gz  record the topic that a run reads, to replay it later
   streamnn inspect checkpoints/                      look into a checkpoint
   streamnn config                                    every setting with its meaning and default
 """
@@ -39,6 +40,10 @@ scores are printed beside those of simple baselines, which any model should beat
 
 STREAM is a file (.csv, .jsonl, .parquet, .libsvm, each also .gz), river:NAME (a stream that comes with river, such as
 river:Phishing) or synth:NAME (one of river's generators, such as synth:Agrawal; endless, so give --limit).
+
+A recording of a topic (.records.jsonl, also .gz; see `streamnn record`) is replayed with the configuration of the run
+that read the topic: --config CONFIG.toml. What is written then is what the command line names, and nothing else: the
+topics, checkpoints and outputs in the file are the live run's own.
 """
 
 RUN = """\
@@ -47,6 +52,15 @@ and /readyz. After a crash or a restart it goes on from its newest checkpoint. S
 writes everything and exits with 0.
 
 Every key can be overridden: --set optimizer.rate=0.01, or in the environment STREAMNN_OPTIMIZER__RATE=0.01.
+"""
+
+RECORD = """\
+Record the topic that CONFIG.toml reads (stream.source = "kafka:TOPIC") to its present end: every record with partition,
+offset, timestamp, key, headers and bytes, in the order of their timestamps, which is the order of a run with
+kafka.order = "timestamp". FILE ends in .records.jsonl or .records.jsonl.gz, and gets its name when it is whole.
+
+  streamnn record config.toml week.records.jsonl.gz
+  streamnn replay week.records.jsonl.gz --config config.toml --set model.preset=fast
 """
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|m|h|d)")
@@ -65,6 +79,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _replay(commands)
     _run(commands)
+    _record(commands)
     _inspect(commands)
     _config(commands)
     return top
@@ -165,6 +180,26 @@ def _run(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("config", metavar="CONFIG.toml", type=Path, help="settings; `streamnn config` lists them")
+    p.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="override one setting")
+    p.add_argument("--quiet", action="store_true", help="print errors only")
+
+
+def _record(commands: Any) -> None:
+    p = commands.add_parser(
+        "record",
+        help="record a topic in a file that replays it",
+        description=RECORD,
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("config", metavar="CONFIG.toml", type=Path, help="settings of the run that reads the topic")
+    p.add_argument("file", metavar="FILE", type=Path, help="what is written: .records.jsonl, or .records.jsonl.gz")
+    p.add_argument(
+        "--from", dest="first", metavar="PLACE",
+        help="where to begin: a moment (2026-11-01T12:00:00Z), or offsets (partition:offset,...); the other partitions,"
+        " and all of them by default, begin where the run does (kafka.start)",
+    )  # fmt: skip
+    p.add_argument("--until", metavar="PLACE", help="where to stop, likewise; the record there is left out")
     p.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="override one setting")
     p.add_argument("--quiet", action="store_true", help="print errors only")
 

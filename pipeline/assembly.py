@@ -19,7 +19,7 @@ from pipeline.checkpoint import Checkpoint, CheckpointStore
 from pipeline.config import Config, FeatureSettings, NetworkSettings, OptimizerSettings
 from pipeline.labels import LabelQueue
 from pipeline.model import Model
-from pipeline.outside import connect, is_kafka
+from pipeline.outside import connect, has_head, is_kafka
 from pipeline.prequential import Parts, Plan, Prequential
 from pipeline.scores import Scores, Target
 from pipeline.settings import SettingsError, plain
@@ -93,8 +93,7 @@ def assemble(config: Config) -> Assembled:
         max_record_bytes=config.stream.max_record_bytes,
         seed=config.seed,
     )
-    topic = is_kafka(config.stream.source)
-    resolved = resolve(config.stream, StreamHead((), 0) if topic else look(spec))
+    resolved = resolve(config.stream, look(spec) if has_head(spec.source) else StreamHead((), 0))
     stopping = threading.Event()
     outside = connect(config, spec, resolved.schema, stopping)
     crash_point = faults.from_environment(os.environ)

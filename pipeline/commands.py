@@ -8,16 +8,15 @@ import json
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 from typing import Any, TextIO
 
 from connectors import ConnectorError, SinkError
+from connectors.recording import is_recording
 from pipeline import compare, plot, report
 from pipeline.arguments import flags
 from pipeline.assembly import Assembled, assemble
@@ -27,8 +26,10 @@ from pipeline.display import Display
 from pipeline.inspection import describe as describe_checkpoint
 from pipeline.inspection import describe_json
 from pipeline.prequential import Prequential
+from pipeline.record import record
 from pipeline.server import Health, Server, ServerError
 from pipeline.settings import SettingsError, describe, plain, read_settings
+from pipeline.signals import collected
 from pipeline.telemetry import Telemetry
 
 DONE, FAILED, WRONG, WORSE = 0, 1, 2, 3
@@ -43,6 +44,8 @@ def replay(space: argparse.Namespace) -> int:
         raise SettingsError("--fail-if needs --compare REPORT, the earlier report")
     old = report.read(space.compare) if space.compare is not None else None
     config = read_settings(Config, space.config, overrides=space.set, environ=os.environ, given=flags(space))
+    if is_recording(config.stream.source):
+        config = _apart(config, read_settings(Config, None, overrides=space.set, given=flags(space)))
     run = assemble(config)
     code, figures = _drive(run, quiet=space.quiet, telemetry=None)
     if not space.quiet:
@@ -70,6 +73,23 @@ def run(space: argparse.Namespace) -> int:
     return DONE if code == 128 + signal.SIGTERM else code
 
 
+def _apart(config: Config, asked: Config) -> Config:
+    """Return a live run's configuration for a replay: what it writes is what the command line says, and nothing else.
+
+    Args:
+        config: everything.
+        asked: what the command line alone says.
+    """
+    kafka = {name: getattr(asked.kafka, name) for name in ("predictions_topic", "dead_letters_topic", "delivery")}
+    folder, resume = asked.checkpoint.folder, asked.checkpoint.resume
+    return replace(
+        config,
+        output=asked.output,
+        kafka=replace(config.kafka, **kafka),
+        checkpoint=replace(config.checkpoint, folder=folder, resume=resume),
+    )
+
+
 def inspect(space: argparse.Namespace) -> int:
     """Print what is in a checkpoint."""
     checkpoint = read(space.checkpoint)
@@ -90,7 +110,7 @@ def config(space: argparse.Namespace) -> int:
     return DONE
 
 
-COMMANDS = {"replay": replay, "run": run, "inspect": inspect, "config": config}
+COMMANDS = {"replay": replay, "run": run, "record": record, "inspect": inspect, "config": config}
 
 
 def _drive(run: Assembled, *, quiet: bool, telemetry: Telemetry | None) -> tuple[int, dict[str, Any]]:
@@ -114,7 +134,7 @@ def _drive(run: Assembled, *, quiet: bool, telemetry: Telemetry | None) -> tuple
         health.ready = True
         metric = report.headline(run.resolved.task)
         with (
-            _signals(run.stopping) as got,
+            collected(run.stopping) as got,
             Display(metric, limit=config.stream.limit, stream=sys.stderr, quiet=quiet) as display,
         ):
 
@@ -152,26 +172,6 @@ def _closing(run: Assembled) -> Iterator[None]:
             run.close()
         except SinkError as error:
             run.loop.failure = run.loop.failure or error
-
-
-@contextmanager
-def _signals(stopping: threading.Event) -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of dying; the second one of a kind kills as usual."""
-    got: list[int] = []
-    before: dict[int, Any] = {}
-
-    def note(number: int, _frame: FrameType | None) -> None:
-        got.append(number)
-        stopping.set()
-        signal.signal(number, before[number])
-
-    for number in (int(signal.SIGINT), int(signal.SIGTERM)):
-        before[number] = signal.signal(number, note)
-    try:
-        yield got
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _say(text: str, quiet: bool) -> None:

@@ -17,7 +17,8 @@ class StreamSettings:
     """Where events come from and what their fields mean."""
 
     source: str = setting(
-        "", "path (.csv, .jsonl, .parquet, .libsvm, each also .gz), kafka:TOPIC, river:NAME or synth:NAME"
+        "",
+        "path (.csv, .jsonl, .parquet, .libsvm, .records.jsonl, each also .gz), kafka:TOPIC, river:NAME or synth:NAME",
     )
     targets: tuple[str, ...] = setting((), "names of the columns to predict")
     targets_last: int = setting(0, "instead of names: the last N columns are the targets", low=0)

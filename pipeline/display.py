@@ -13,10 +13,7 @@ from rich.live import Live
 from rich.table import Table
 
 from pipeline.prequential import Prequential
-
-LIVE_EVERY_S = 0.25
-LINE_EVERY_S = 10.0
-SMOOTH_S = 5.0  # over which the speed shown is averaged
+from pipeline.progress import LINE_EVERY_S, LIVE_EVERY_S, Rate, bar, span
 
 
 class Display:
@@ -42,8 +39,8 @@ class Display:
         self._metric, self._limit, self._quiet, self._clock = metric, limit, quiet, clock
         self._console = Console(file=stream, highlight=False)
         self._live: Live | None = None
-        self._shown_s = self._began_s = self._rated_s = clock()
-        self._events, self._rate, self._first = 0, math.nan, -1
+        self._shown_s = clock()
+        self._rate: Rate | None = None
 
     def __enter__(self) -> "Display":
         if self._console.is_terminal and not self._quiet:
@@ -61,32 +58,24 @@ class Display:
         if self._quiet:
             return
         now = self._clock()
-        if self._first < 0:
-            self._first = self._events = loop.counters.events
+        if self._rate is None:
+            self._rate = Rate(self._shown_s, loop.counters.events)
         every = LIVE_EVERY_S if self._live is not None else LINE_EVERY_S
         if now - self._shown_s < every:
             return
-        self._measure(loop.counters.events, now)
+        self._rate.measure(loop.counters.events, now)
         self._shown_s = now
         if self._live is not None:
             self._live.update(self._panel(loop), refresh=True)
         else:
             self._console.print(self._line(loop), soft_wrap=True)
 
-    def _measure(self, events: int, now: float) -> None:
-        span = now - self._rated_s
-        if span > 0:
-            rate = (events - self._events) / span
-            weight = 1.0 if math.isnan(self._rate) else 1 - math.exp(-span / SMOOTH_S)
-            self._rate = rate if math.isnan(self._rate) else self._rate + weight * (rate - self._rate)
-            self._events, self._rated_s = events, now
-
     def _values(self, loop: Prequential) -> dict[str, str]:
         window = loop.parts.scores.window().get(self._metric, math.nan)
         overall = loop.parts.scores.metrics().get(self._metric, math.nan)
         return {
             "events": f"{loop.counters.events:,}",
-            "events/s": "-" if math.isnan(self._rate) else f"{self._rate:,.0f}",
+            "events/s": "-" if self._rate is None or math.isnan(self._rate.value) else f"{self._rate.value:,.0f}",
             self._metric: f"{_number(overall)} (lately {_number(window)})",
             "loss": _number(loop.loss),
             "learning rate": f"{loop.control.rate:.4g}",
@@ -97,7 +86,7 @@ class Display:
     def _line(self, loop: Prequential) -> str:
         told = ", ".join(f"{name} {value}" for name, value in self._values(loop).items())
         left = self._left(loop)
-        return told if left is None else f"{told}, {left[0]:.0%} done, about {_span(left[1])} left"
+        return told if left is None else f"{told}, {left[0]:.0%} done, about {span(left[1])} left"
 
     def _panel(self, loop: Prequential) -> Table:
         table = Table.grid(padding=(0, 2))
@@ -105,11 +94,7 @@ class Display:
             table.add_row(f"[dim]{name}[/dim]", value)
         left = self._left(loop)
         if left is not None:
-            done, seconds = left
-            width = 30
-            full = int(done * width)
-            bar = f"[cyan]{'━' * full}[/cyan][dim]{'━' * (width - full)}[/dim]"
-            table.add_row("[dim]done[/dim]", f"{bar} {done:.0%}, about {_span(seconds)} left")
+            table.add_row("[dim]done[/dim]", bar(*left))
         return table
 
     def _left(self, loop: Prequential) -> tuple[float, float] | None:
@@ -118,19 +103,10 @@ class Display:
         done = loop.parts.source.progress
         if self._limit:
             done = max(events / self._limit, 0.0 if done is None else done)
-        if not done or done <= 0:
-            return None
-        done = min(done, 1.0)
-        if math.isnan(self._rate) or self._rate <= 0:
-            return None
-        return done, events / done * (1 - done) / self._rate
+        share = None if done is None else min(done, 1.0)
+        left_s = None if self._rate is None else self._rate.left_s(events, share)
+        return None if share is None or left_s is None else (share, left_s)
 
 
 def _number(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.4f}" if abs(value) < 1000 else f"{value:.4g}"
-
-
-def _span(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

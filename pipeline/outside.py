@@ -1,7 +1,7 @@
 """From settings to what lies outside: source, sinks, and where Kafka is used the transaction that joins them.
 
 In: `Config` and the schema. Out: `Outside`. A source named `kafka:TOPIC` is a topic of the cluster in [kafka];
-everything else is a file, a stream of river's, or a generator.
+a recording is read as that topic would be; everything else is a file, a stream of river's, or a generator.
 """
 
 import threading
@@ -35,6 +35,7 @@ from connectors.kafka import (
     Transaction,
     library,
 )
+from connectors.recording import RecordingSource, is_recording
 from pipeline.config import Config, KafkaSettings
 from pipeline.settings import SettingsError
 
@@ -54,6 +55,11 @@ class Outside:
 def is_kafka(source: str) -> bool:
     """Tell whether a source is a topic."""
     return source.startswith(SCHEME)
+
+
+def has_head(source: str) -> bool:
+    """Tell whether the beginning of a source can be looked at: not of a topic, nor of what was recorded from one."""
+    return not is_kafka(source) and not is_recording(source)
 
 
 def connect(config: Config, spec: StreamSpec, schema: Schema, stopping: threading.Event) -> Outside:
@@ -102,7 +108,7 @@ def connect(config: Config, spec: StreamSpec, schema: Schema, stopping: threadin
                 "kafka.delivery is transactional, which needs a topic as the source (stream.source = kafka:TOPIC):"
                 " the transaction joins predictions with its positions"
             )
-        source = open_source(spec, schema)
+        source = _recorded(config, spec, schema) or open_source(spec, schema)
     if channel is None and (k.predictions_topic or k.dead_letters_topic):
         channel = Delivery(made, give_up_s=k.give_up_s, stopping=stopping.is_set)
     predictions: Sink[Predictions] | None = None
@@ -116,6 +122,17 @@ def connect(config: Config, spec: StreamSpec, schema: Schema, stopping: threadin
     elif out.dead_letters:
         dead_letters = open_dead_letters(Path(out.dead_letters))
     return Outside(source, predictions, dead_letters, commits)
+
+
+def _recorded(config: Config, spec: StreamSpec, schema: Schema) -> RecordingSource | None:
+    """Return the source that reads a recording; None if the stream is none."""
+    if not is_recording(spec.source):
+        return None
+    if spec.follow:
+        raise SettingsError(
+            f"stream.follow is set, but {spec.source} is a recording, which does not grow; leave it out"
+        )
+    return RecordingSource(Path(spec.source), codec(config.kafka, schema, spec))
 
 
 def connection(k: KafkaSettings) -> KafkaConnection:

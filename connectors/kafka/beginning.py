@@ -5,7 +5,7 @@ error that says what was lost and what can be done.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from connectors.errors import SourceError
@@ -49,6 +49,32 @@ def first(reader: LogReader, reading: KafkaReading, there: tuple[int, ...]) -> d
         positions |= {partition: at for partition, at in found.items() if at is not None}
     given = {Partition(reading.topic, number): at for number, at in reading.start_positions.items()}
     return positions | {partition: at for partition, at in given.items() if partition in positions}
+
+
+def last(reader: LogReader, reading: KafkaReading, owned: Collection[Partition]) -> dict[Partition, int] | None:
+    """Return the offsets to stop before; None = never stop.
+
+    Raises:
+        SourceError: a partition does not reach so far.
+    """
+    if reading.until == "forever":
+        return None
+    there = reader.end(owned, timeout_s=START_S)
+    ends, moment = dict(there), reading.until_ms()
+    if moment is not None:
+        found = reader.at_time(dict.fromkeys(owned, moment), timeout_s=START_S)
+        ends |= {partition: at for partition, at in found.items() if at is not None}
+    for partition in owned:
+        end = ends[partition] = reading.until_positions.get(partition.number, ends[partition])
+        if end > there[partition]:
+            name = f"{partition.topic}/{partition.number}"
+            raise SourceError(f"{name} is to be read up to offset {end}, and ends at {there[partition]}")
+    unknown = sorted(set(reading.until_positions) - {partition.number for partition in owned})
+    if unknown:
+        raise SourceError(
+            f"topic {reading.topic!r} is to be read up to a place in partitions {unknown}, which are not read"
+        )
+    return ends
 
 
 def resumed(

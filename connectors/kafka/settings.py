@@ -105,7 +105,9 @@ class KafkaReading:
         start: where to begin at the very first start: "earliest", "latest", or a moment in ISO 8601 (records
             from that time on). Afterwards positions come from the checkpoint alone.
         start_positions: partition -> offset, instead of `start`.
-        until: "forever", or "end": stop at what is the end of the topic when the source is opened.
+        until: "forever", or where to stop: "end", what is the end of the topic when the source is opened, or a moment
+            in ISO 8601 (records before the first one from that time on).
+        until_positions: partition -> offset, instead of an `until` that is not "forever".
         order: how partitions are merged. "timestamp": the smallest record timestamp first, ties by partition
             and offset, so that the same records give the same order however they arrive. "arrival": as they
             come.
@@ -129,7 +131,8 @@ class KafkaReading:
     partitions: tuple[int, ...] = ()
     start: str = "earliest"
     start_positions: Mapping[int, int] = field(default_factory=dict)
-    until: Literal["forever", "end"] = "forever"
+    until: str = "forever"
+    until_positions: Mapping[int, int] = field(default_factory=dict)
     order: Order = "timestamp"
     idle_wait_s: float = 1.0
     lost: Literal["stop", "skip"] = "stop"
@@ -145,7 +148,6 @@ class KafkaReading:
         for name, value in (("topic", self.topic), ("group", self.group)):
             if not value:
                 raise KafkaSettingError(f"{name} is empty; give its name")
-        _one_of("until", self.until, ("forever", "end"))
         _one_of("order", self.order, get_args(Order))
         _one_of("lost", self.lost, ("stop", "skip"))
         _one_of("new_partitions", self.new_partitions, ("refuse", "accept"))
@@ -162,20 +164,31 @@ class KafkaReading:
         if len(set(self.partitions)) != len(self.partitions) or any(p < 0 for p in self.partitions):
             raise KafkaSettingError(f"partitions is {self.partitions}; name each partition once, from 0")
         self.start_ms()
+        self.until_ms()
+        if self.until_positions and self.until == "forever":
+            raise KafkaSettingError("until_positions are given, and until is 'forever'; set it to 'end'")
 
     def start_ms(self) -> int | None:
         """Return the moment to begin at, in milliseconds since 1970; None for "earliest" and "latest"."""
-        if self.start in {"earliest", "latest"}:
-            return None
-        try:
-            moment = datetime.fromisoformat(self.start)
-        except ValueError:
-            raise KafkaSettingError(
-                f'start is {self.start!r}; use "earliest", "latest" or a moment such as "2026-11-01T12:00:00Z"'
-            ) from None
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
-        return int(moment.timestamp() * 1000)
+        return _moment_ms("start", self.start, ("earliest", "latest"))
+
+    def until_ms(self) -> int | None:
+        """Return the moment to stop at, in milliseconds since 1970; None for "forever" and "end"."""
+        return _moment_ms("until", self.until, ("forever", "end"))
+
+
+def _moment_ms(name: str, text: str, words: tuple[str, str]) -> int | None:
+    if text in words:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise KafkaSettingError(
+            f'{name} is {text!r}; use "{words[0]}", "{words[1]}" or a moment such as "2026-11-01T12:00:00Z"'
+        ) from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return int(moment.timestamp() * 1000)
 
 
 def _secret(name: str, file: str, variable: str, environ: Mapping[str, str]) -> str:

@@ -126,7 +126,7 @@ class KafkaSource:
             positions, lost = beginning.in_range(reader, reading, positions)
             self._lost += lost
             self._partitions = sorted(positions)
-            self._ends = reader.end(self._partitions, timeout_s=beginning.START_S) if reading.until == "end" else None
+            self._ends = beginning.last(reader, reading, self._partitions)
         except LogError as error:
             self.close()
             raise self._told(error) from error
@@ -209,6 +209,11 @@ class KafkaSource:
         if self._reader is not None:
             reader, self._reader = self._reader, None
             reader.close()
+
+    @property
+    def ends(self) -> dict[Partition, int] | None:
+        """The offsets that the source stops before; None if it never stops."""
+        return None if self._ends is None else dict(self._ends)
 
     @property
     def statistics(self) -> KafkaStatistics:

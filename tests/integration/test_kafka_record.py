@@ -1,0 +1,242 @@
+"""A topic is recorded, and the replay of the recording repeats the live run bit for bit."""
+
+import json
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from connectors import Origin, Record
+from connectors.kafka.client import Outgoing
+from connectors.recording import RecordingReader, Stretch
+from pipeline.__main__ import main
+from tests.integration import helpers
+from tests.integration.test_kafka_run import POISON, config, consumed, weights
+from tests.pipeline.helpers import read_jsonl, write_csv
+
+EVENTS = 400
+OWN = ("seconds", "events_per_second", "config")  # of a report, what is each run's own
+
+
+def read(path):
+    """The heading and all records of a recording."""
+    reader = RecordingReader(path)
+    records = []
+    while some := reader.read(1000):
+        records += some
+    reader.close()
+    return reader.heading, records
+
+
+def events(folder, count=EVENTS):
+    """Events as JSON, with malformed ones among them."""
+    names, *lines = (line.split(",") for line in write_csv(folder / "s.csv", count))
+    made = [json.dumps(dict(zip(names, [*map(float, x), int(y)], strict=True))).encode() for *x, y in lines]
+    for i, bad in enumerate(POISON):
+        made.insert(30 + 60 * i, bad)
+    return made
+
+
+def written(bootstrap, partitions, records):
+    """A topic that holds records."""
+    name = helpers.topic(bootstrap, partitions)
+    writer = helpers.library("confluent-kafka", bootstrap).writer(transactional_id="", transaction_timeout_s=60.0)
+    for record in records:
+        writer.produce(record(name))
+    assert writer.settle(20.0).waiting == 0
+    writer.close()
+    return name
+
+
+def configured(folder, bootstrap, source, *, delivery="at_least_once"):
+    """A configuration with topics of its own; returns those of predictions and dead letters."""
+    out, dead = helpers.topic(bootstrap, 2), helpers.topic(bootstrap, 1)
+    text = config(bootstrap, source, out, dead, delivery=delivery)
+    (folder / "run.toml").write_text(text + '[output]\nreport = "live.json"\n')
+    return out, dead
+
+
+def same(folder, bootstrap, source, out, dead):
+    """Compare a live run with a replay that wrote p.jsonl, d.jsonl, replay.json and ck-replay."""
+    live = {json.loads(r.value)["event"]: json.loads(r.value)["targets"]["y"] for r in consumed(bootstrap, out)}
+    replayed = read_jsonl(folder / "p.jsonl")
+    assert [live[n]["prediction"] for n in range(len(live))] == [line["prediction"] for line in replayed]
+    assert [live[n]["probabilities"] for n in range(len(live))] == [line["probabilities"] or {} for line in replayed]
+    letters = sorted(consumed(bootstrap, dead), key=lambda r: int(dict(r.headers)["streamnn-record"]))
+    again = read_jsonl(folder / "d.jsonl")
+    assert [line["position"] for line in again] == [int(dict(r.headers)["streamnn-record"]) for r in letters]
+    assert [line["reason"] for line in again] == [dict(r.headers)["streamnn-reason"].decode() for r in letters]
+    assert [line["origin"]["offset"] for line in again] == [int(dict(r.headers)["streamnn-offset"]) for r in letters]
+    one, two = (json.loads((folder / name).read_text()) for name in ("live.json", "replay.json"))
+    assert {k: v for k, v in one.items() if k not in OWN} == {k: v for k, v in two.items() if k not in OWN}
+    a, b = weights(folder, f"ck-{source}"), weights(folder, "ck-replay")
+    assert a.keys() == b.keys()
+    assert all(bool((t == b[name]).all()) for name, t in a.items())
+
+
+REPLAY = (
+    "--predictions",
+    "p.jsonl",
+    "--dead-letters",
+    "d.jsonl",
+    "--report",
+    "replay.json",
+    "--checkpoint",
+    "ck-replay",
+)
+
+
+@pytest.mark.parametrize(("partitions", "ending", "delivery"), [(1, "", "at_least_once"), (4, ".gz", "transactional")])
+def test_a_replay_repeats_the_live_run(bootstrap, tmp_path, monkeypatch, capsys, partitions, ending, delivery):
+    """In timestamp order a recording gives predictions, dead letters, metrics and weights of the live run again."""
+    began_ms = int(time.time() * 1000)
+
+    def record(i, value):
+        return lambda name: Outgoing(name, value, partition=(i * 7) % partitions, timestamp_ms=began_ms + i // 3)
+
+    source = written(bootstrap, partitions, [record(i, value) for i, value in enumerate(events(tmp_path))])
+    out, dead = configured(tmp_path, bootstrap, source, delivery=delivery)
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", "run.toml", "--quiet"]) == 0
+    file = f"r.records.jsonl{ending}"
+    assert main(["record", "run.toml", file]) == 0
+    assert f"{EVENTS + len(POISON)} records of {source}" in capsys.readouterr().out
+    assert main(["replay", file, "--config", "run.toml", *REPLAY, "--quiet"]) == 0
+    same(tmp_path, bootstrap, source, out, dead)
+    assert len(consumed(bootstrap, out)) == EVENTS  # the replay has written nothing there
+
+
+@pytest.fixture
+def odd(bootstrap, tmp_path):
+    """A configuration for a topic of two partitions with records of every kind; its name, and when it begins."""
+    began_ms = int(time.time() * 1000)
+    rows = [
+        (0, 0, b"{}", b"key", (("h", b"1"), ("h", b""))),
+        (1, 5, None, b"gone", ()),
+        (1, 5, b"\xff\x00", None, (("bytes", b"\xff"),)),
+        (0, 9, b"", b"", ()),
+        (0, 7, "\u00e4\n".encode(), None, ()),
+        (1, 20, b"last", None, ()),
+    ]
+    records = [
+        lambda name, row=row: Outgoing(name, row[2], row[3], row[4], partition=row[0], timestamp_ms=began_ms + row[1])
+        for row in rows
+    ]
+    source = written(bootstrap, 2, records)
+    configured(tmp_path, bootstrap, source)
+    offsets, wanted = [0, 0], []
+    for partition, after, value, key, headers in rows:
+        wanted.append(Record(value, key, headers, began_ms + after, Origin(source, partition, offsets[partition])))
+        offsets[partition] += 1
+    return source, began_ms, wanted
+
+
+def recorded(folder, *words):
+    """The heading and records that `streamnn record` writes."""
+    file = folder / "odd.records.jsonl"
+    file.unlink(missing_ok=True)
+    assert main(["record", str(folder / "run.toml"), str(file), *words]) == 0
+    return read(file)
+
+
+def test_every_kind_of_record_is_kept(odd, tmp_path, capsys):
+    """Tombstones, empty values, keys, headers and broken text come as they are, in the order of timestamps."""
+    source, _, wanted = odd
+    heading, records = recorded(tmp_path)
+    # partition 0 goes back in time at its third record, which stays behind its second
+    assert records == wanted
+    assert (heading.topic, heading.order) == (source, "timestamp")
+    assert heading.partitions == (Stretch(0, 0, 3), Stretch(1, 0, 3))
+    assert f"6 records of {source}, in the order of their timestamps" in capsys.readouterr().out
+
+
+def test_a_range_is_recorded(odd, tmp_path):
+    """Offsets and moments bound what is recorded, each partition by itself."""
+    _, began_ms, wanted = odd
+    heading, records = recorded(tmp_path, "--from", "1:1", "--until", "0:2")
+    assert records == [wanted[0], wanted[2], wanted[3], wanted[5]]
+    assert heading.partitions == (Stretch(0, 0, 2), Stretch(1, 1, 3))
+
+    def moment(after_ms):
+        return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime((began_ms + after_ms) // 1000)) + (
+            f".{(began_ms + after_ms) % 1000:03d}Z"
+        )
+
+    assert recorded(tmp_path, "--from", moment(5), "--until", moment(20))[1] == wanted[1:5]
+    assert recorded(tmp_path, "--from", moment(21))[1] == []
+    assert recorded(tmp_path, "--until", moment(1), "--quiet")[1] == wanted[:1]
+
+
+def test_wrong_recordings_are_one_message(odd, bootstrap, tmp_path, capsys):
+    """A source that is no topic, a taken or wrong name, a wrong range and a missing topic are told; nothing is left."""
+    config_file, file = str(tmp_path / "run.toml"), tmp_path / "new.records.jsonl"
+    (tmp_path / "taken.records.jsonl").write_text("mine")
+
+    def told(*words, name=file):
+        assert main(["record", config_file, str(name), *words]) == 2
+        return capsys.readouterr().err
+
+    assert "expected a topic to record" in told("--set", "stream.source=s.csv")
+    assert "taken.records.jsonl exists" in told(name=tmp_path / "taken.records.jsonl")
+    assert "must end in .records.jsonl" in told(name=tmp_path / "x.jsonl")
+    assert "--from is 'soon', expected a moment" in told("--from", "soon")
+    assert 'until is \'2026-13-01\'; use "forever", "end" or a moment' in told("--until", "2026-13-01")
+    assert "is to be read up to offset 4, and ends at 3" in told("--until", "1:4")
+    assert "partitions [7], which are not read" in told("--until", "7:1")
+    assert "the partition ends at 3" in told("--from", "0:9")
+    assert "'nowhere' does not exist" in told("--set", "stream.source=kafka:nowhere")
+    assert "127.0.0.1:1" in told("--set", "kafka.bootstrap_servers=127.0.0.1:1", "--set", "kafka.start_wait_s=1")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run.toml", "taken.records.jsonl"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupted_recording_leaves_nothing(bootstrap, tmp_path, capsys, number):
+    """SIGINT and SIGTERM end it with their exit codes, and there is no half a file."""
+    value = json.dumps({"text": "x" * 500}).encode()
+    source = written(bootstrap, 1, [lambda name: Outgoing(name, value)] * 20_000)
+    configured(tmp_path, bootstrap, source)
+    part = tmp_path / "long.records.jsonl.gz.part"
+
+    def interrupt():
+        while not part.exists():
+            time.sleep(0.001)
+        os.kill(os.getpid(), number)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    code = main(["record", str(tmp_path / "run.toml"), str(tmp_path / "long.records.jsonl.gz")])
+    thread.join()
+    assert code == 128 + number
+    assert "has not been written" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["run.toml"]
+
+
+def test_a_replay_leaves_alone_what_the_live_run_writes(odd, tmp_path, capsys):
+    """Topics, checkpoints and files in the configuration are not those of a replay; its own are on the command line."""
+    recorded(tmp_path)
+    file = str(tmp_path / "odd.records.jsonl")
+    words = ["replay", file, "--config", str(tmp_path / "run.toml"), "--quiet"]
+    assert main([*words, "--set", "kafka.bootstrap_servers=127.0.0.1:1"]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["odd.records.jsonl", "run.toml"]
+    assert main([*words, "--dead-letters", str(tmp_path / "d.jsonl")]) == 0
+    letters = read_jsonl(tmp_path / "d.jsonl")
+    assert [line["reason"] for line in letters] == ["tombstone", "not_utf8", "not_json", "not_json", "not_json"]
+    assert main([*words, "--set", "stream.follow=true"]) == 2
+    assert "is a recording, which does not grow" in capsys.readouterr().err
+
+
+def test_a_damaged_recording_fails_with_its_line(odd, tmp_path, capsys):
+    """What stands before the damage is learned; the message names the line, and the exit code says that it failed."""
+    recorded(tmp_path)
+    file = tmp_path / "odd.records.jsonl"
+    lines = file.read_bytes().splitlines(keepends=True)
+    words = ["replay", str(file), "--config", str(tmp_path / "run.toml"), "--quiet"]
+    file.write_bytes(b"".join(lines[:4]) + lines[4][:30])
+    assert main([*words, "--dead-letters", str(tmp_path / "d.jsonl")]) == 1
+    assert "odd.records.jsonl, line 5: the line has no end" in capsys.readouterr().err
+    assert len(read_jsonl(tmp_path / "d.jsonl")) == 2
+    file.write_bytes(lines[0].replace(b'"recording":1', b'"recording":9') + b"".join(lines[1:]))
+    assert main(words) == 2
+    assert "line 1: the format is version 9" in capsys.readouterr().err
