@@ -120,6 +120,27 @@ def test_a_paused_partition_gives_nothing(bootstrap: str, reader: LogReader, wri
     assert [r.value for r in helpers.read(reader, 10)[one]] == [b"%d" % n for n in range(0, 20, 2)]
 
 
+def test_a_partition_paused_within_a_fetch_goes_on(bootstrap: str, reader: LogReader, writer: LogWriter) -> None:
+    """Partitions that are paused while part of what was fetched is not handed out give all of it when resumed."""
+    name = helpers.topic(bootstrap, 3)
+    partitions = [Partition(name, number) for number in range(3)]
+    helpers.fill(writer, name, [(n % 3, 0, b"%d" % n) for n in range(300)])
+    reader.assign(dict.fromkeys(partitions, 0))
+    found: dict[Partition, list[bytes | None]] = {partition: [] for partition in partitions}
+
+    def whole() -> bool:
+        for partition, records in reader.poll(0.1, 10).items():
+            found[partition] += [record.value for record in records]
+            if len(found[partition]) == 10:
+                reader.pause([partition])
+        if all(len(values) >= 10 for values in found.values()):
+            reader.resume(partitions)
+        return sum(map(len, found.values())) == 300
+
+    helpers.until(whole)
+    assert [found[p] for p in partitions] == [[b"%d" % n for n in range(p, 300, 3)] for p in range(3)]
+
+
 def test_a_poll_gives_at_most_what_was_asked_for(bootstrap: str, reader: LogReader, writer: LogWriter) -> None:
     """A poll for 3 records never gives more, and no record is lost or repeated by that."""
     name = helpers.topic(bootstrap)
@@ -163,6 +184,25 @@ def test_commits_keep_a_note(bootstrap: str, client: Library) -> None:
     stranger = client.reader(group=helpers.fresh("group"), committed_only=True)
     assert stranger.committed([one], timeout_s=10.0) == {}
     stranger.close()
+
+
+@pytest.mark.parametrize("which", helpers.CLIENTS)
+def test_notes_of_one_library_are_read_by_the_other(which: str, bootstrap: str, client: Library) -> None:
+    """A model may go on with the other library: the note beside positions is the same text."""
+    other, group = helpers.library(which, bootstrap), helpers.fresh("group")
+    alone, joined = Partition(helpers.topic(bootstrap), 0), Partition(helpers.topic(bootstrap), 0)
+    writer = client.writer(transactional_id=helpers.fresh("id"), transaction_timeout_s=60.0)
+    writer.begin()
+    writer.commit({joined: 42}, group, "joined", timeout_s=20.0)
+    writer.close()
+    reader = client.reader(group=group, committed_only=True)
+    reader.assign({alone: 0})
+    reader.commit({alone: 17}, "alone", timeout_s=10.0)
+    reader.close()
+    later = other.reader(group=group, committed_only=True)
+    found = later.committed([alone, joined], timeout_s=10.0)
+    later.close()
+    assert {p: (c.offset, c.note) for p, c in found.items()} == {alone: (17, "alone"), joined: (42, "joined")}
 
 
 def test_a_transaction_is_seen_whole_or_not_at_all(bootstrap: str, client: Library) -> None:
