@@ -2,7 +2,7 @@
 
 The cache lies in the user's cache folder (`STREAMNN_CACHE`, else `XDG_CACHE_HOME` or ~/.cache, /streamnn), readable by the
 user alone. A library's name is a hash of source, flags, compiler and processor; beside it lies the hash of its own bytes,
-and a file that does not match is built again, never loaded.
+and a file that does not match, or that another user owns or could have written, is built again, never loaded.
 """
 
 import ctypes
@@ -74,7 +74,8 @@ def find_compiler(named: str | None) -> Compiler:
             continue
         return Compiler(command, said.stdout.partition("\n")[0])
     raise CompilerError(
-        f"no C compiler answers (tried {', '.join(shlex.join(c) for c in candidates)}); install gcc or clang, or set CC"
+        f"no C compiler answers (tried {', '.join(shlex.join(c) for c in candidates)}); install gcc or clang,"
+        " or ziglang with pip (the extra `compiler`), or set CC"
     )
 
 
@@ -108,7 +109,9 @@ def load(source: str, *, flags: Sequence[str] = FLAGS) -> tuple[ctypes.CDLL, boo
         CompilerError: there is no compiler, or it does not accept the source.
     """
     compiler = find_compiler(os.environ.get("CC"))
-    key = hashlib.sha256("\0".join([source, *flags, compiler.version, processor()]).encode()).hexdigest()[:32]
+    # the command too: CC may hold flags of its own
+    made_of = [source, *flags, *compiler.command, compiler.version, processor()]
+    key = hashlib.sha256("\0".join(made_of).encode()).hexdigest()[:32]
     try:
         folder = cache_folder()
         path = folder / f"step-{key}.so"
@@ -163,6 +166,7 @@ def _build(compiler: Compiler, source: str, path: Path, flags: Sequence[str]) ->
         seal = Path(work) / "seal"
         seal.write_text(hashlib.sha256(built.read_bytes()).hexdigest(), encoding="ascii")
         seal.chmod(0o600)
+        code.chmod(0o600)
         code.replace(path.with_suffix(".c"))  # kept beside it, so that a person can read what ran
         seal.replace(path.with_suffix(".sha256"))
         built.replace(path)

@@ -170,6 +170,17 @@ def test_products_of_every_shape(dtype, rows, columns):
     assert_same(got, want, names=list(PRODUCTS), rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_products_with_a_matrix_too_large_for_the_nearest_cache(dtype):
+    """A matrix that is read row by row, once, gives torch's products too, whatever is left over at its edges."""
+    generator = torch.Generator().manual_seed(1)
+    w, x, y = (torch.randn(*n, generator=generator, dtype=dtype) for n in ((151, 263), (263,), (151,)))
+    functions = [lambda w, x, y: w @ x, lambda w, x, y: y @ w, lambda w, x, y: fn.linear(x[None], w, y)]
+    got = native(lambda *a: [f(*a) for f in functions], w, x, y)
+    tolerance = 1e-4 if dtype == torch.float32 else 1e-12
+    assert_same(got, [f(w, x, y) for f in functions], rtol=tolerance, atol=tolerance)
+
+
 MOVES = {
     "cat": lambda x, i: torch.cat([x, x[:1] * 2, x[:, :3].new_ones(2, 6)]), "cat1": lambda x, i: torch.cat([x[:, :2], x], 1),
     "stack": lambda x, i: torch.stack([x, -x], 1), "stack last": lambda x, i: torch.stack([x[0], x[1]], -1),
