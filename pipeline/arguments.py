@@ -32,6 +32,7 @@ learned.
   streamnn record config.toml week.records.jsonl.gz  record the topic that a run reads, to replay it later
   streamnn inspect checkpoints/                      look into a checkpoint
   streamnn config                                    every setting with its meaning and default
+  streamnn bench                                     how fast it is on this machine, beside PyTorch and river
 """
 
 REPLAY = """\
@@ -63,6 +64,12 @@ kafka.order = "timestamp". FILE ends in .records.jsonl or .records.jsonl.gz, and
   streamnn replay week.records.jsonl.gz --config config.toml --set model.preset=fast
 """
 
+BENCH = """\
+Measure on this machine, in about two minutes: one step of a network (our native engine, our eager one, PyTorch as it is
+usually written), the pool of the default model, and whole replays of a made-up stream beside river's learners. Sides take
+turns; a figure is the median of its rounds. What else runs on the machine meets all sides, so ratios tell more than rates.
+"""
+
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -82,6 +89,7 @@ def parser() -> argparse.ArgumentParser:
     _record(commands)
     _inspect(commands)
     _config(commands)
+    _bench(commands)
     return top
 
 
@@ -227,6 +235,26 @@ def _config(commands: Any) -> None:
     )
     p.add_argument("file", metavar="FILE", type=Path, nargs="?", help="settings, TOML")
     p.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="override one setting")
+
+
+def _bench(commands: Any) -> None:
+    p = commands.add_parser(
+        "bench",
+        help="measure how fast it is on this machine, beside PyTorch and river",
+        description=BENCH,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("--rounds", metavar="N", type=int, default=3, help="measurements of each side (default 3)")
+    p.add_argument(
+        "--seconds",
+        metavar="S",
+        type=float,
+        default=0.5,
+        help="length of one measurement of steps and pools (default 0.5)",
+    )
+    p.add_argument(
+        "--rows", metavar="N", type=int, default=20_000, help="length of the stream replayed (default 20000)"
+    )
 
 
 def _names(text: str | None) -> list[str] | None:

@@ -4,6 +4,7 @@ In: the parsed command line. Out: files, text on stdout, and one of the exit cod
 """
 
 import argparse
+import importlib
 import json
 import os
 import signal
@@ -110,7 +111,14 @@ def config(space: argparse.Namespace) -> int:
     return DONE
 
 
-COMMANDS = {"replay": replay, "run": run, "record": record, "inspect": inspect, "config": config}
+def bench(space: argparse.Namespace) -> int:
+    """Measure on this machine."""
+    # river's learners take a second to import, which no other command needs
+    importlib.import_module("pipeline.bench").bench(rounds=space.rounds, seconds=space.seconds, rows=space.rows)
+    return DONE
+
+
+COMMANDS = {"replay": replay, "run": run, "record": record, "inspect": inspect, "config": config, "bench": bench}
 
 
 def _drive(run: Assembled, *, quiet: bool, telemetry: Telemetry | None) -> tuple[int, dict[str, Any]]:

@@ -9,12 +9,12 @@ import time
 import numpy as np
 import torch
 
+from pipeline.bench.machine import describe
 from streamnn.heads import TargetSpec
 from streamnn.learner import Learner, LearnerSpec
 from streamnn.native import engine as native
 from streamnn.networks import MLPSpec
 from streamnn.operations import Kind, Operations
-from tests.benchmarks.machine import describe
 
 SHAPES = ((8, (64, 64), "binary"), (54, (128, 128), "multiclass"), (784, (256, 256), "multiclass"))
 SIZES = (1, 4, 16, 64, 256, 1024)

@@ -41,11 +41,11 @@ from connectors.kafka.client import Outgoing, Partition
 from deploy.kafka import Broker
 from deploy.kafka.jars import VERSION
 from pipeline.assembly import assemble
+from pipeline.bench.machine import describe
 from pipeline.config import Config
 from pipeline.outside import connect
 from pipeline.settings import read_settings
 from pipeline.tasks import resolve
-from tests.benchmarks.machine import describe
 from tests.integration import helpers
 from tests.recorded import data_folder
 

@@ -8,7 +8,6 @@ are still small.
 """
 
 import argparse
-import csv
 import gzip
 import itertools
 import json
@@ -20,11 +19,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.benchmarks.machine import describe
+from pipeline.bench.machine import describe
+from pipeline.bench.peers import PEERS, replay
 from tests.recorded import data_folder
 
 STREAMS = {"elec2": "class", "covtype": "Cover_Type"}
-PEERS = ("logistic regression", "Hoeffding tree", "adaptive random forest")
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -86,29 +85,9 @@ def peer(path: Path, target: str, name: str, rows: int, folder: Path) -> Run:
 
 def run_peer(space: argparse.Namespace) -> None:
     """Do what a peer's process does."""
-    from river import forest, linear_model, multiclass, preprocessing, stream, tree
-
-    made = {
-        "logistic regression": lambda: (
-            preprocessing.StandardScaler() | multiclass.OneVsRestClassifier(linear_model.LogisticRegression())
-        ),
-        "Hoeffding tree": tree.HoeffdingTreeClassifier,
-        "adaptive random forest": lambda: forest.ARFClassifier(seed=1),
-    }[space.peer]()
-    with space.file.open() as source:
-        names = [name for name in next(csv.reader(source)) if name != space.target]
-    events = stream.iter_csv(str(space.file), target=space.target, converters=dict.fromkeys(names, float))
-    right, done, began = 0, 0, time.perf_counter()
-    with space.result.with_suffix(".predictions").open("w") as out:
-        for x, y in itertools.islice(events, space.peer_rows):
-            served = made.predict_proba_one(x)
-            said = max(served, key=served.get) if served else None
-            right += said == y
-            out.write(json.dumps({"prediction": said, "p": served}) + "\n")
-            made.learn_one(x, y)
-            done += 1
-    seconds = time.perf_counter() - began
-    space.result.write_text(json.dumps({"events": done, "seconds": seconds, "metrics": {"accuracy": right / done}}))
+    done = replay(space.peer, space.file, space.target, space.peer_rows, space.result.with_suffix(".predictions"))
+    figures = {"events": done.events, "seconds": done.seconds, "metrics": {"accuracy": done.accuracy}}
+    space.result.write_text(json.dumps(figures))
 
 
 def table(rows: int, peer_rows: int) -> None:

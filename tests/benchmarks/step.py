@@ -10,43 +10,20 @@ Sides take turns in every round; a figure is the median of its rounds.
 import argparse
 import ctypes
 import importlib.util
-import statistics
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
-from streamnn.heads import TargetSpec
-from streamnn.learner import Learner, LearnerSpec
+from pipeline.bench.machine import describe
+from pipeline.bench.steps import RATE, Case, data, network, ours, plain
+from pipeline.bench.timing import Side, measure
+from streamnn.learner import Learner
 from streamnn.native.build import load
-from streamnn.networks import MLPSpec
-from streamnn.operations import Kind, Operations, Rows
-from streamnn.optimizers import SGD, Adam
-from tests.benchmarks.machine import describe
 
-RATE = 0.01
 CHECKED = 40
 SECONDS = 0.4  # of one side in one round, about
-
-
-@dataclass(frozen=True)
-class Case:
-    """One network and what it learns."""
-
-    inputs: int
-    units: tuple[int, int]
-    classes: int
-    normalizer: str
-    optimizer: str
-
-    def __str__(self) -> str:
-        sizes = "-".join(map(str, (self.inputs, *self.units, self.classes)))
-        return f"{sizes} {self.normalizer} {self.optimizer}"
-
 
 CASES = [
     Case(inputs, units, classes, normalizer, optimizer)
@@ -54,48 +31,6 @@ CASES = [
     for normalizer in ("layer", "streaming")
     for optimizer in ("sgd", "adam")
 ]
-
-
-def data(case: Case, events: int) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs [K, F] and classes [K] that depend on them."""
-    rng = np.random.default_rng(1)
-    x = rng.normal(size=(events, case.inputs))
-    y = (x[:, : case.classes] + 0.5 * rng.normal(size=(events, case.classes))).argmax(axis=1)
-    return x, y
-
-
-def learner(case: Case, engine: str) -> Learner:
-    """Our learner."""
-    return Learner(
-        LearnerSpec(
-            targets=(TargetSpec("y", "multiclass"),),
-            network=MLPSpec(units=case.units, normalizer=case.normalizer, skip=False),
-            optimizer=SGD() if case.optimizer == "sgd" else Adam(),
-            feature_capacity=1 << (case.inputs - 1).bit_length(),
-            class_capacity=1 << (case.classes - 1).bit_length(),
-            engine=engine,
-        )
-    )
-
-
-def ours(case: Case, engine: str, x: np.ndarray, y: np.ndarray) -> tuple[Learner, Callable[[int], np.ndarray]]:
-    """Our learner with everything encoded; returns it and what runs the next events."""
-    made = learner(case, engine)
-    labels = np.empty(len(y), dtype=object)
-    labels[:] = y.tolist()
-    chunk = made.encode({f"f{i:04d}": x[:, i].copy() for i in range(case.inputs)}, {"y": labels}, np.arange(len(y)))
-    assert len(chunk.rows) == len(y), "the capacity is meant to hold everything"
-    rows, at = chunk.rows, 0
-
-    def run(events: int) -> np.ndarray:
-        nonlocal at
-        part = Rows(rows.x[at : at + events], rows.y[at : at + events], rows.number[at : at + events])
-        at = (at + events) % (len(y) - events + 1)
-        each = np.arange(events, dtype=np.int64)
-        kinds = np.full(events, Kind.PREDICT_LEARN, dtype=np.int8)
-        return made.run(part, Operations(kinds, each, each + 1), rate=RATE).served
-
-    return made, run
 
 
 def by_hand(case: Case, begun: Learner, x: np.ndarray, y: np.ndarray) -> Callable[[int], np.ndarray]:
@@ -131,38 +66,6 @@ def by_hand(case: Case, begun: Learner, x: np.ndarray, y: np.ndarray) -> Callabl
         served, losses = np.empty((events, case.classes)), np.empty(events, dtype=np.float32)
         arrays = [ctypes.c_void_p(a.ctypes.data) for a in (now, labels, served, losses)]
         library.run(ctypes.c_int64(events), state, *arrays[:2], ctypes.c_float(RATE), *arrays[2:])
-        return served
-
-    return run
-
-
-def network(case: Case) -> nn.Module:
-    """The network as PyTorch's users write it; there is no streaming normalisation there."""
-    layers: list[nn.Module] = []
-    before = case.inputs
-    for units in case.units:
-        layers += [nn.Linear(before, units), nn.LayerNorm(units, elementwise_affine=False), nn.ReLU()]
-        before = units
-    return nn.Sequential(*layers, nn.Linear(before, case.classes))
-
-
-def plain(case: Case, x: np.ndarray, y: np.ndarray) -> Callable[[int], np.ndarray]:
-    """PyTorch: predict, then one step of its own optimizer, for every event; inputs as they are."""
-    torch.manual_seed(0)
-    made, loss_of = network(case), nn.CrossEntropyLoss()
-    optimizer = (torch.optim.SGD if case.optimizer == "sgd" else torch.optim.Adam)(made.parameters(), lr=RATE)
-    inputs, labels, at = torch.from_numpy(x).float(), torch.from_numpy(y), 0
-
-    def run(events: int) -> np.ndarray:
-        nonlocal at
-        served = np.empty((events, case.classes))
-        for i in range(at, at + events):
-            with torch.no_grad():
-                served[i - at] = made(inputs[i : i + 1]).softmax(1)[0].numpy()
-            optimizer.zero_grad()
-            loss_of(made(inputs[i : i + 1]), labels[i : i + 1]).backward()
-            optimizer.step()
-        at = (at + events) % (len(y) - events + 1)
         return served
 
     return run
@@ -209,29 +112,16 @@ def rates(case: Case, rounds: int) -> dict[str, float]:
     """Median events per second of every side."""
     x, y = data(case, 4_000)
     begun, native = ours(case, "native", x, y)
-    sides: dict[str, Callable[[int], np.ndarray]] = {
-        "native": native,
-        "C by hand": by_hand(case, begun, x, y),
-        "our eager": ours(case, "eager", x, y)[1],
+    sides = {
+        "native": Side(native, 2000),
+        "C by hand": Side(by_hand(case, begun, x, y), 2000),
+        "our eager": Side(ours(case, "eager", x, y)[1], 50),
     }
     if case.normalizer == "layer":
-        sides["PyTorch"] = plain(case, x, y)
+        sides["PyTorch"] = Side(plain(case, x, y), 50)
         if importlib.util.find_spec("deep_river"):
-            sides["deep-river"] = deep_river(case, x, y)
-    events = {}
-    for name, run in sides.items():
-        many = 2_000 if name in ("native", "C by hand") else 50
-        run(many)  # compiles, fills caches
-        events[name] = many
-    found: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(rounds):
-        for name, run in sides.items():
-            done, began = 0, time.perf_counter()
-            while time.perf_counter() - began < SECONDS:
-                run(events[name])
-                done += events[name]
-            found[name].append(done / (time.perf_counter() - began))
-    return {name: statistics.median(values) for name, values in found.items()}
+            sides["deep-river"] = Side(deep_river(case, x, y), 50)
+    return {name: rate.median for name, rate in measure(sides, rounds=rounds, seconds=SECONDS).items()}
 
 
 def table(rounds: int) -> None:
