@@ -4,6 +4,7 @@ from connectors.base import Codec, Sink, Source
 from connectors.errors import ConnectorError, SchemaError, SinkError, SourceError
 from connectors.file_sinks import open_dead_letters, open_predictions
 from connectors.json_records import JsonCodec
+from connectors.labels import LabelledCodec, event_schema, label_schema
 from connectors.memory import Cut, End, Fail, MemorySink, MemorySource, Nothing, Step, records_of
 from connectors.records import (
     Chunk,
@@ -12,6 +13,7 @@ from connectors.records import (
     FloatArray,
     IntArray,
     Joined,
+    Labels,
     Origin,
     Picked,
     Predictions,
@@ -41,6 +43,8 @@ __all__ = [
     "Joined",
     "JsonCodec",
     "Kind",
+    "LabelledCodec",
+    "Labels",
     "MemorySink",
     "MemorySource",
     "Nothing",
@@ -58,6 +62,8 @@ __all__ = [
     "StreamHead",
     "StreamSpec",
     "concatenate",
+    "event_schema",
+    "label_schema",
     "look",
     "missing",
     "open_dead_letters",

@@ -4,7 +4,7 @@ A record is bytes as they came. An event is a record that could be decoded; even
 nothing downstream works event by event. Positions count from 0 everywhere: a record's `offset` is how many records the
 source handed out before it, whatever it reads from.
 
-Axes: K events of a chunk, C classes of one target.
+Axes: K events of a chunk, L labels of a chunk, C classes of one target.
 """
 
 from bisect import bisect_left
@@ -68,6 +68,32 @@ class DeadLetter:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Labels:
+    """Labels that are records of their own, among the events of a chunk.
+
+    Attributes:
+        ids: [L] object of str: the event that each belongs to.
+        columns: target -> [L], as in `Chunk.columns`; each label has at least one target.
+        offsets: [L] int64, ascending.
+        records: the L records as they came.
+    """
+
+    ids: Column
+    columns: Mapping[str, Column]
+    offsets: IntArray
+    records: Sequence[Record]
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def between(self, start: int, stop: int) -> "Labels":
+        """Return those of the records [start, stop)."""
+        first, last = np.searchsorted(self.offsets, (start, stop)).tolist()
+        columns = {name: column[first:last] for name, column in self.columns.items()}
+        return Labels(self.ids[first:last], columns, self.offsets[first:last], self.records[first:last])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Chunk:
     """Consecutive records [start, stop) of a source, decoded into columns.
 
@@ -80,6 +106,7 @@ class Chunk:
         rejects: the others, by offset.
         start: offset of the first record that the chunk covers.
         stop: offset of the next record after it. Equal to `start` if nothing was there.
+        labels: those that came as records of their own; None where no label does.
     """
 
     columns: Mapping[str, Column]
@@ -88,18 +115,39 @@ class Chunk:
     rejects: tuple[DeadLetter, ...]
     start: int
     stop: int
+    labels: Labels | None = None
 
     def __len__(self) -> int:
         return len(self.offsets)
 
     def slice(self, first: int, last: int) -> "Chunk":
-        """Return events [first, last) with the rejects before and among them.
+        """Return events [first, last) with the rejects and labels before and among them.
 
-        Rejects behind the last event of the chunk go with that event; slice(0, 0) is empty, unless there is no event at
-        all: then it is the whole chunk.
+        Rejects behind the last event of the chunk go with that event, unless there are labels behind it too: those
+        come before the next event, and `rest` has them. slice(0, 0) is empty, unless there is no event at all: then it
+        is the whole chunk.
         """
-        start = self.start if first == 0 else self.stop if first == len(self) else int(self.offsets[first - 1]) + 1
-        stop = self.stop if last == len(self) else start if last == first else int(self.offsets[last - 1]) + 1
+        start, end = self._begin(first), self._end
+        stop = end if last == len(self) else start if last == first else int(self.offsets[last - 1]) + 1
+        return self._cut(first, last, start, stop)
+
+    def rest(self, first: int) -> "Chunk":
+        """Return all that `slice(0, first)` has not."""
+        return self._cut(first, len(self), self._begin(first), self.stop)
+
+    @property
+    def _end(self) -> int:
+        """Where the last event ends, with what goes with it."""
+        if not len(self) or self.labels is None or not len(self.labels) or self.labels.offsets[-1] < self.offsets[-1]:
+            return self.stop
+        return int(self.offsets[-1]) + 1
+
+    def _begin(self, first: int) -> int:
+        """Where the events from `first` on begin, with what is before them."""
+        return self.start if first == 0 else self._end if first == len(self) else int(self.offsets[first - 1]) + 1
+
+    def _cut(self, first: int, last: int, start: int, stop: int) -> "Chunk":
+        """Return events [first, last) and the rest of what the records [start, stop) are."""
         return Chunk(
             {name: column[first:last] for name, column in self.columns.items()},
             self.offsets[first:last],
@@ -107,6 +155,7 @@ class Chunk:
             self._rejects(start, stop),
             start,
             stop,
+            None if self.labels is None else self.labels.between(start, stop),
         )
 
     def _rejects(self, start: int, stop: int) -> tuple[DeadLetter, ...]:
@@ -193,19 +242,32 @@ class Joined(Sequence[T], Generic[T]):
 
 def concatenate(chunks: Sequence[Chunk]) -> Chunk:
     """Put consecutive chunks one behind the other. A field that one of them lacks is missing there."""
-    kinds = {name: column.dtype for chunk in chunks for name, column in chunk.columns.items()}
-    columns = {
-        name: np.concatenate([chunk.columns.get(name, missing(kind, len(chunk))) for chunk in chunks])
-        for name, kind in kinds.items()
-    }
+    labels = [chunk.labels for chunk in chunks if chunk.labels is not None]
     return Chunk(
-        columns,
+        _concatenate(chunks),
         np.concatenate([chunk.offsets for chunk in chunks]),
         Joined([chunk.records for chunk in chunks]),
         tuple(letter for chunk in chunks for letter in chunk.rejects),
         chunks[0].start,
         chunks[-1].stop,
+        Labels(
+            np.concatenate([some.ids for some in labels]),
+            _concatenate(labels),
+            np.concatenate([some.offsets for some in labels]),
+            Joined([some.records for some in labels]),
+        )
+        if labels
+        else None,
     )
+
+
+def _concatenate(parts: "Sequence[Chunk] | Sequence[Labels]") -> dict[str, Column]:
+    """Put columns one behind the other."""
+    kinds = {name: column.dtype for part in parts for name, column in part.columns.items()}
+    return {
+        name: np.concatenate([part.columns.get(name, missing(kind, len(part))) for part in parts])
+        for name, kind in kinds.items()
+    }
 
 
 def missing(kind: "np.dtype[Any]", events: int) -> Column:

@@ -17,12 +17,14 @@ from connectors.kafka import Commits
 from pipeline import faults
 from pipeline.checkpoint import Checkpoint, CheckpointStore
 from pipeline.config import Config, FeatureSettings, NetworkSettings, OptimizerSettings
+from pipeline.join import LabelJoin, label_kinds
 from pipeline.labels import LabelQueue
 from pipeline.model import Model
 from pipeline.outside import connect, has_head, is_kafka
 from pipeline.prequential import Parts, Plan, Prequential
 from pipeline.scores import Scores, Target
 from pipeline.settings import SettingsError, plain
+from pipeline.steps import Arrivals
 from pipeline.tasks import Resolved, resolve
 from streamnn.drift import make_detector
 from streamnn.features.standardizer import Standardizer
@@ -84,6 +86,8 @@ def assemble(config: Config) -> Assembled:
         raise SettingsError("stream.source: what is to be read? Give a path, river:NAME or synth:NAME")
     if config.labels.delay_s and not config.stream.moment:
         raise SettingsError("labels.delay_s needs stream.moment, the field that holds the event time (--moment FIELD)")
+    if config.labels.topic:
+        _check_join(config)
     if config.checkpoint.resume and not config.checkpoint.folder:
         raise SettingsError("checkpoint.resume needs checkpoint.folder (--checkpoint DIR)")
     spec = StreamSpec(
@@ -104,12 +108,7 @@ def assemble(config: Config) -> Assembled:
     parts = Parts(
         source=outside.source,
         learner=learner,
-        queue=LabelQueue(
-            delay_events=config.labels.delay_events,
-            delay_s=config.labels.delay_s,
-            batch=config.mode.batch,
-            capacity=config.labels.max_pending,
-        ),
+        queue=arrivals(config, resolved),
         scores=Scores(
             [Target(t.name, t.kind) for t in resolved.targets],
             window=config.scores.window,
@@ -142,6 +141,48 @@ def assemble(config: Config) -> Assembled:
         fingerprint=fingerprint(config, resolved),
     )
     return Assembled(config, resolved, Prequential(plan, parts), store, checkpoint, stopping)
+
+
+def _check_join(config: Config) -> None:
+    """Check what goes with a topic of labels.
+
+    Raises:
+        SettingsError: something is missing, or does not.
+    """
+    labels = config.labels
+    if not is_kafka(config.stream.source):
+        raise SettingsError(
+            f"labels.topic is {labels.topic!r}, but the source is {config.stream.source!r}, which is no topic; labels of a"
+            " recorded stream are a column of it (--target, and --label-delay to let them come late)"
+        )
+    if config.stream.source == f"kafka:{labels.topic}":
+        raise SettingsError(
+            f"labels.topic is {labels.topic!r}, the topic of the events; leave it out, labels are there"
+        )
+    if not config.stream.id:
+        raise SettingsError("labels.topic needs stream.id, the field by which events and labels are joined")
+    if config.mode.batch > 1:
+        raise SettingsError(
+            f"mode.batch is {config.mode.batch}, but labels of a topic of their own are learned one by one; set it to 1"
+        )
+    if labels.delay_events or labels.delay_s:
+        raise SettingsError(
+            "labels.topic is set, and labels.delay_events or labels.delay_s too; labels come when their record does"
+        )
+
+
+def arrivals(config: Config, resolved: Resolved) -> Arrivals:
+    """Return what brings labels to their events."""
+    labels = config.labels
+    if labels.topic:
+        kinds = label_kinds(resolved.schema.kinds, resolved.schema.targets)
+        return LabelJoin(kinds, id_field=config.stream.id, wait_s=labels.wait_s, capacity=labels.max_pending)
+    return LabelQueue(
+        delay_events=labels.delay_events,
+        delay_s=labels.delay_s,
+        batch=config.mode.batch,
+        capacity=labels.max_pending,
+    )
 
 
 def preset(config: Config, resolved: Resolved) -> str:

@@ -59,6 +59,16 @@ class LabelSettings:
     delay_events: int = setting(0, "labels arrive so many events after their event; 0 = with it", low=0)
     delay_s: float = setting(0.0, "labels arrive so much event time after their event, seconds; needs moment", low=0.0)
     max_pending: int = setting(1_000_000, "most labels that wait at a time; the oldest are given up on top", low=1)
+    topic: str = setting(
+        "", "Kafka topic that labels come on, joined to their events by the field stream.id; empty = with their event"
+    )
+    wait_s: float = setting(
+        86_400.0,
+        "with topic: how long an event and its label wait for each other, seconds of stream time (the records'"
+        " timestamps); 0 = max_pending alone bounds them",
+        low=0.0,
+    )
+    avro_schema: str = setting("", "with topic: file with the schema that plain Avro labels were written with")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,22 +34,24 @@ class Intake:
             step: events of each further micro-batch.
 
         Returns:
-            A block, with the rejects among its events. It is empty (or holds rejects alone) while the source has too
-            little; None at the end of the stream, when less than `least` may be left (`rest` returns it).
+            A block, with the rejects and labels before and among its events. It is empty (or holds rejects and labels
+            alone) while the source has too little; None at the end of the stream, when less than `least` may be left
+            (`rest` returns it).
         """
         self._fill(most, least)
         held = self._held
         if held is None or len(held) < least:
+            if held is not None and not len(held) and (held.stop > held.start or not self.ended):
+                self._held = None  # rejects and labels need not wait for an event
+                return held
             if self.ended:
                 return None
             assert held is not None  # a source that has not ended has given something, if only an empty chunk
-            if not len(held):
-                self._held = None  # rejects alone need not wait for an event
-                return held
             return held.slice(0, 0)
         ready = least + (min(len(held), most) - least) // step * step
-        self._held = held.slice(ready, len(held)) if ready < len(held) else None
-        return held.slice(0, ready)
+        block = held.slice(0, ready)
+        self._held = held.rest(ready) if block.stop < held.stop else None
+        return block
 
     def rest(self, most: int) -> Chunk | None:
         """At the end: the events (and rejects) left over, at most `most`; None if there are none."""

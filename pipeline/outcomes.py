@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from connectors import Predictions
-from pipeline.labels import Block
+from pipeline.blocks import Block
 from pipeline.model import Model
 from pipeline.scores import Outcome
 from streamnn.heads import Head

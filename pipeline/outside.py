@@ -13,11 +13,14 @@ from connectors import (
     Codec,
     DeadLetter,
     JsonCodec,
+    LabelledCodec,
     Predictions,
     Schema,
     Sink,
     Source,
     StreamSpec,
+    event_schema,
+    label_schema,
     open_dead_letters,
     open_predictions,
     open_source,
@@ -100,7 +103,11 @@ def connect(config: Config, spec: StreamSpec, schema: Schema, stopping: threadin
                 stopping=stopping.is_set,
             )
         source = KafkaSource(
-            reading(k, topic), made, codec(k, schema, spec), commits=commits is None, give_up_s=k.give_up_s
+            reading(k, topic, config.labels.topic),
+            made,
+            codec(config, schema, spec),
+            commits=commits is None,
+            give_up_s=k.give_up_s,
         )
     else:
         if k.delivery == "transactional":
@@ -132,7 +139,7 @@ def _recorded(config: Config, spec: StreamSpec, schema: Schema) -> RecordingSour
         raise SettingsError(
             f"stream.follow is set, but {spec.source} is a recording, which does not grow; leave it out"
         )
-    return RecordingSource(Path(spec.source), codec(config.kafka, schema, spec))
+    return RecordingSource(Path(spec.source), codec(config, schema, spec))
 
 
 def connection(k: KafkaSettings) -> KafkaConnection:
@@ -159,10 +166,11 @@ def connection(k: KafkaSettings) -> KafkaConnection:
     )
 
 
-def reading(k: KafkaSettings, topic: str) -> KafkaReading:
-    """Return what is read of a topic."""
+def reading(k: KafkaSettings, topic: str, label_topic: str = "") -> KafkaReading:
+    """Return what is read of a topic, and of that of its labels."""
     return KafkaReading(
         topic=topic,
+        label_topic=label_topic,
         group=k.group or k.model,
         partitions=k.partitions,
         start=k.start,
@@ -177,14 +185,27 @@ def reading(k: KafkaSettings, topic: str) -> KafkaReading:
     )
 
 
-def codec(k: KafkaSettings, schema: Schema, spec: StreamSpec) -> Codec:
-    """Return what turns the topic's records into events."""
+def codec(config: Config, schema: Schema, spec: StreamSpec) -> Codec:
+    """Return what turns the records of the topic, and those of the topic of its labels, into events."""
+    labels = config.labels
+    if not labels.topic:
+        return _codec(config.kafka, schema, spec, config.kafka.avro_schema)
+    return LabelledCodec(
+        _codec(config.kafka, event_schema(schema), spec, config.kafka.avro_schema),
+        _codec(config.kafka, label_schema(schema), spec, labels.avro_schema, "labels"),
+        labels.topic,
+        schema.id,
+        schema.targets,
+    )
+
+
+def _codec(k: KafkaSettings, schema: Schema, spec: StreamSpec, avro_schema: str, section: str = "kafka") -> Codec:
     if k.format == "json":
         return JsonCodec(schema, spec.max_record_bytes)
-    if k.avro_schema and k.registry_url:
-        raise SettingsError("kafka.avro_schema and kafka.registry_url are both set; give one of them")
-    if k.avro_schema:
-        return AvroCodec(schema, FileSchema(Path(k.avro_schema)), spec.max_record_bytes)
+    if avro_schema and k.registry_url:
+        raise SettingsError(f"{section}.avro_schema and kafka.registry_url are both set; give one of them")
+    if avro_schema:
+        return AvroCodec(schema, FileSchema(Path(avro_schema)), spec.max_record_bytes)
     if k.registry_url:
         settings = RegistrySettings(
             url=k.registry_url,
@@ -193,4 +214,4 @@ def codec(k: KafkaSettings, schema: Schema, spec: StreamSpec) -> Codec:
             password_env=k.registry_password_env,
         )
         return AvroCodec(schema, RegistrySchemas(settings), spec.max_record_bytes)
-    raise SettingsError("kafka.format is avro, which needs kafka.avro_schema (a file) or kafka.registry_url")
+    raise SettingsError(f"kafka.format is avro, which needs {section}.avro_schema (a file) or kafka.registry_url")

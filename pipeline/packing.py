@@ -3,7 +3,7 @@
 In: records. Out: arrays and plain values, and the same records back.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,16 @@ def unpack(state: Mapping[str, Any]) -> list[Record]:
             zip(values, keys, state["timestamp_ms"], state["origin"], strict=True)
         )
     ]
+
+
+def pack_texts(texts: Iterable[str]) -> dict[str, npt.NDArray[Any]]:
+    """Return texts as columns for a checkpoint; many would not fit what is written as JSON."""
+    return _pack_bytes([text.encode("utf-8", "surrogatepass") for text in texts])
+
+
+def unpack_texts(state: Mapping[str, npt.NDArray[Any]]) -> list[str]:
+    """Return the texts that `pack_texts` was given."""
+    return [item.decode("utf-8", "surrogatepass") for item in _unpack_bytes(state) if item is not None]
 
 
 def _pack_bytes(items: list[bytes | None]) -> dict[str, npt.NDArray[Any]]:

@@ -19,18 +19,19 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from connectors import Chunk, DeadLetter, Picked, Predictions, Record, Sink, SinkError, Source, SourceError
+from connectors import Chunk, DeadLetter, Predictions, Sink, SinkError, Source, SourceError
 from connectors.kafka import Commits
+from pipeline.blocks import Block, Work, select
 from pipeline.checkpoint import Checkpoint, CheckpointError, CheckpointStore
 from pipeline.faults import CrashPoint
 from pipeline.intake import Intake
-from pipeline.labels import Block, LabelQueue, Work, select
 from pipeline.model import Model
 from pipeline.outcomes import outcome, predictions
 from pipeline.scores import Scores
+from pipeline.steps import Arrivals
 from streamnn.drift import DriftDetector
 from streamnn.lr_control import Action, RateControl
-from streamnn.operations import FloatArray, Kind
+from streamnn.operations import FloatArray, Kind, Rows
 
 _log = logging.getLogger(__name__)
 
@@ -98,7 +99,7 @@ class Parts:
 
     source: Source
     learner: Model
-    queue: LabelQueue
+    queue: Arrivals
     scores: Scores
     detector: DriftDetector
     rate_control: RateControl
@@ -338,30 +339,21 @@ class Prequential:
         plan, p = self.plan, self.parts
         began = self.counters.events
         number = began + np.arange(len(chunk))
-        labels = {name: chunk.columns[name] for name in plan.targets if name in chunk.columns}
         features = {n: c for n, c in chunk.columns.items() if n not in plan.targets and n != plan.id_field}
-        misfits = p.learner.targets.misfits(labels, len(number))
-        unfit = [
-            DeadLetter(int(chunk.offsets[row]), "label", "unfit_label", why, chunk.records[row])
-            for row, why in misfits.items()
-        ]
-        self._bury([*chunk.rejects, *unfit])
-        keep = np.ones(len(number), dtype=bool)
-        keep[list(misfits)] = False
-        rows = np.flatnonzero(keep)
-        moment_s = _seconds(chunk.columns.get(plan.moment_field), len(number))
-        while len(rows):
-            encoded = p.learner.encode(
-                {name: column[rows] for name, column in features.items()},
-                {name: column[rows] for name, column in labels.items()},
-                number[rows],
-                batch=plan.batch,
-            )
-            part, rows = rows[: len(encoded.rows)], rows[len(encoded.rows) :]
-            served = np.full((len(part), p.learner.head.width), np.nan)
-            records: Sequence[Record] = Picked(chunk.records, part)
-            block = Block(encoded.rows, encoded.truth, served, chunk.offsets[part], moment_s[part], records)
-            self._run(p.queue.arrange(block, p.learner))
+        moment = {"s": _seconds(chunk.columns.get(plan.moment_field), len(number))}
+        letters = list(chunk.rejects)
+        for came in p.queue.steps(chunk, number, plan.targets):
+            rest, unfit = came.without(p.learner.targets.misfits(came.labels, len(came)))
+            self._bury([*letters, *unfit])
+            letters = []
+            while len(rest):
+                encoded = p.learner.encode(rest.of(features), rest.labels, rest.order, batch=plan.batch)
+                part, rest = rest.split(len(encoded.rows))
+                served = np.full((len(part), p.learner.head.width), np.nan)
+                rows = Rows(encoded.rows.x, encoded.rows.y, part.number)
+                block = Block(rows, encoded.truth, served, part.offset, part.of(moment)["s"], part.records)
+                self._run(p.queue.arrange(block, p.learner))
+        self._bury(letters)
         self.counters.events += len(number)
         self._offset = chunk.stop
         if _crosses(began, self.counters.events, plan.control_every):
@@ -373,8 +365,9 @@ class Prequential:
         p.crash_point("before_learn")
         results = p.learner.run(work.block.rows, work.operations, rate=control.rate, clear=control.clear)
         p.crash_point("after_learn")
-        learned, fresh = ~np.isnan(results.loss), np.arange(len(work.block)) >= work.old
-        if learned.any():
+        order, fresh = work.operations.rows(Kind.PREDICT_LEARN, Kind.LEARN), np.arange(len(work.block)) >= work.old
+        learned = order[~np.isnan(results.loss[order])]
+        if len(learned):
             control.clear = False
         refused = np.zeros(len(work.block), dtype=bool)
         refused[list(results.refused)] = True
@@ -388,12 +381,14 @@ class Prequential:
             ]
         )
         self._emit(select(block, fresh & ~refused) if refused.any() or work.old else block)
-        scored = learned if p.queue.immediate else work.operations.covered(len(block), Kind.LEARN) & ~refused
-        if scored.any():
+        scored = learned if p.queue.immediate else order[~refused[order]]
+        if len(scored):
             number = block.rows.number[scored]
             p.scores.update(outcome(number, block.served[scored], block.truth[scored], p.learner.head))
-        self.counters.learned += int(learned.sum())
-        self.counters.unlabelled += int((np.isnan(block.truth).all(axis=1) & fresh & ~refused).sum())
+        self.counters.learned += len(learned)
+        unlabelled = np.isnan(block.truth).all(axis=1) & fresh & ~refused
+        unlabelled[work.awaited] = False
+        self.counters.unlabelled += int(unlabelled.sum())
         control.loss += results.loss[learned].tolist()
         control.number += block.rows.number[learned].tolist()
 

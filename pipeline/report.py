@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.assembly import Assembled, preset
+from pipeline.join import LabelJoin
 from pipeline.model import Model
 from pipeline.scores import primary
 from pipeline.settings import plain
+from pipeline.steps import Arrivals
 from pipeline.versions import versions
 from streamnn.pool import PoolLearner
 
@@ -32,7 +34,8 @@ class ReportError(ValueError):
 def report(run: Assembled) -> dict[str, Any]:
     """Return the figures of a run; a value that is not defined is None.
 
-    Keys: `events`, `learned`, `unlabelled`, `expired` (labels given up), `dropped` {reason: count}, `seconds`,
+    Keys: `events`, `learned`, `unlabelled`, `expired` (labels given up), `labels` (where they come on a topic of their own,
+    how many by what became of them, see `pipeline.join`, and how many events and labels still wait), `dropped` {reason: count}, `seconds`,
     `events_per_second`, `task`, `metrics`, `metrics_by_target`, `metrics_window`, `baselines`, `drifts` (event numbers
     at which one was flagged), `drifts_acted` (where the learning rate was decided on), `learning_rate` [[event number,
     rate]], `curves` {metric: [[event number, overall, windowed]]}, `model`, `interrupted`, `config`, `versions`.
@@ -46,6 +49,7 @@ def report(run: Assembled) -> dict[str, Any]:
             "learned": counters.learned,
             "unlabelled": counters.unlabelled,
             "expired": loop.parts.queue.expired,
+            "labels": labels(loop.parts.queue),
             "dropped": dropped(counters.dropped),
             "seconds": round(seconds, 3),
             "events_per_second": round(counters.events / seconds, 1) if seconds > 0 else None,
@@ -74,6 +78,13 @@ def report(run: Assembled) -> dict[str, Any]:
         }
     )
     return figures
+
+
+def labels(queue: Arrivals) -> dict[str, int]:
+    """Return what became of labels that are records of their own; {} where none are."""
+    if not isinstance(queue, LabelJoin):
+        return {}
+    return {**queue.counts, "events_waiting": len(queue), "labels_waiting": queue.early}
 
 
 def members(learner: Model) -> dict[str, dict[str, list[float]]]:
@@ -141,6 +152,9 @@ def lines(figures: Mapping[str, Any]) -> list[str]:
         told = ", ".join(f"{count:,} {reason}" for reason, count in listed[:MOST_DROPPED])
         more = f" and {len(listed) - MOST_DROPPED} more reasons" if len(listed) > MOST_DROPPED else ""
         found.append(f"{sum(figures['dropped'].values()):,} records could not be used: {told}{more}")
+    if figures["labels"]:
+        told = ", ".join(f"{count:,} {fate.replace('_', ' ')}" for fate, count in figures["labels"].items() if count)
+        found.append(f"labels and events that they belong to: {told or 'none came'}")
     model = figures["model"]
     found.append(
         f"model: {model['preset']}, {model['parameters']:,} weights, {model['engine']} engine;"

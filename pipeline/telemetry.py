@@ -13,6 +13,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from connectors.kafka import KafkaSource
+from pipeline.join import LabelJoin
 from pipeline.prequential import Prequential
 from pipeline.versions import versions
 from streamnn.pool import PoolLearner
@@ -36,6 +37,7 @@ class Telemetry:
         self._clock, self._gauged, self._last = clock, -math.inf, clock()
         self._seen = {"events": 0, "learned": 0, "unlabelled": 0, "drifts": 0, "expired": 0, "compilations": 0}
         self._dropped: dict[str, int] = {}
+        self._fates: dict[str, int] = {}
         self._written = 0
         r = self.registry
         ProcessCollector(registry=r)
@@ -46,10 +48,18 @@ class Telemetry:
             "learned": Counter("streamnn_events_learned", "Events whose label was learned", registry=r),
             "unlabelled": Counter("streamnn_events_unlabelled", "Events that came without a label", registry=r),
             "drifts": Counter("streamnn_drifts_detected", "Drifts that the detector flagged", registry=r),
-            "expired": Counter("streamnn_labels_expired", "Labels given up because too many were awaited", registry=r),
+            "expired": Counter(
+                "streamnn_labels_expired", "Labels given up: not in time, or too many awaited", registry=r
+            ),
             "compilations": Counter("streamnn_compilations", "Times the step was compiled", registry=r),
         }
         self._dead = Counter("streamnn_dead_letters", "Records that could not be used", ["stage", "reason"], registry=r)
+        self._joined = Counter(
+            "streamnn_labels_joined",
+            "Labels of a topic of their own, and events, by what the join made of them (see docs/kafka.md)",
+            ["fate"],
+            registry=r,
+        )
         self._metric = Gauge(
             "streamnn_prequential_metric", "Score of the predictions served", ["metric", "span"], registry=r
         )
@@ -59,6 +69,7 @@ class Telemetry:
         self._loss = Gauge("streamnn_loss", "Mean loss before learning, since the last decision", registry=r)
         self._rate = Gauge("streamnn_learning_rate", "Learning rate in force", registry=r)
         self._pending = Gauge("streamnn_labels_pending", "Events whose label is awaited", registry=r)
+        self._early = Gauge("streamnn_labels_early", "Labels that wait for their event", registry=r)
         self._parameters = Gauge("streamnn_model_parameters", "Weights of the network", registry=r)
         self._member = Gauge(
             "streamnn_member_weight",
@@ -110,6 +121,10 @@ class Telemetry:
             if more > 0:
                 self._dead.labels(stage, reason).inc(more)
                 self._dropped[kind] = total
+        if isinstance(loop.parts.queue, LabelJoin):
+            for fate, total in loop.parts.queue.counts.items():
+                self._joined.labels(fate).inc(max(total - self._fates.get(fate, 0), 0))
+                self._fates[fate] = total
         if loop.written.number > self._written:
             self._written = loop.written.number
             self._checkpoint_s.observe(loop.written.seconds)
@@ -124,6 +139,8 @@ class Telemetry:
         self._loss.set(loop.loss)
         self._rate.set(loop.control.rate)
         self._pending.set(len(loop.parts.queue))
+        if isinstance(loop.parts.queue, LabelJoin):
+            self._early.set(loop.parts.queue.early)
         self._parameters.set(loop.parts.learner.parameters)
         self._features.set(loop.parts.learner.features.active)
         self._position.set(loop.offset)
@@ -154,6 +171,8 @@ class Telemetry:
             "expired": loop.parts.queue.expired,
         }
         self._dropped = dict(loop.counters.dropped)
+        if isinstance(loop.parts.queue, LabelJoin):
+            self._fates = dict(loop.parts.queue.counts)
 
     def _raise(self, name: str, total: int) -> None:
         more = total - self._seen[name]

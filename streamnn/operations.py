@@ -60,6 +60,13 @@ class Operations:
         np.add.at(edges, self.stop[chosen], -1)
         return np.cumsum(edges[:-1]) > 0
 
+    def rows(self, *kinds: Kind) -> IntArray:
+        """Return the rows that operations of the kinds concern, in the order of the operations."""
+        chosen = np.isin(self.kind, kinds)
+        start, length = self.start[chosen], (self.stop - self.start)[chosen]
+        first = np.cumsum(length) - length  # where each operation's rows begin in the result
+        return np.repeat(start - first, length) + np.arange(int(length.sum()))
+
     @classmethod
     def of(cls, listed: list[tuple[Kind, int, int]]) -> "Operations":
         """Make the list from (kind, start, stop) triples."""

@@ -108,6 +108,18 @@ def resumed(
     return positions | added(reader, reading, there, owned)
 
 
+def in_order(
+    positions: Mapping[Partition, int], reading: KafkaReading, state: Mapping[str, Any] | None
+) -> list[Partition]:
+    """Return partitions as they are merged: events, then labels, each by number; those added later behind them."""
+    placed = dict[Partition, int]()
+    for kept in () if state is None else (state, state.get("labels")):
+        if kept:
+            numbers = [number for number, _ in kept["positions"]]
+            placed |= {Partition(kept["topic"], n): at for n, at in zip(numbers, kept["places"], strict=True)}
+    return sorted(positions, key=lambda p: (placed.get(p, len(placed)), p.topic != reading.topic, p.number))
+
+
 def added(reader: LogReader, reading: KafkaReading, there: tuple[int, ...], owned: set[int]) -> dict[Partition, int]:
     """Return the beginnings of the partitions that the model does not own; none if its partitions are named.
 

@@ -7,7 +7,7 @@ printed, logged and saved.
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -99,6 +99,8 @@ class KafkaReading:
 
     Attributes:
         topic: whose records are the events.
+        label_topic: whose records are their labels, merged with the events; "" = none. All its partitions are read,
+            and what is said below of a start holds for both.
         group: name under which positions are committed. It is one model's own: what another run commits under
             it is taken for this one's.
         partitions: those that this model owns; () = all that the topic has at the first start.
@@ -128,6 +130,7 @@ class KafkaReading:
 
     topic: str
     group: str
+    label_topic: str = ""
     partitions: tuple[int, ...] = ()
     start: str = "earliest"
     start_positions: Mapping[int, int] = field(default_factory=dict)
@@ -167,6 +170,14 @@ class KafkaReading:
         self.until_ms()
         if self.until_positions and self.until == "forever":
             raise KafkaSettingError("until_positions are given, and until is 'forever'; set it to 'end'")
+
+    @property
+    def topics(self) -> "tuple[KafkaReading, ...]":
+        """What is read of each topic by itself: of the events, then of the labels."""
+        events = replace(self, label_topic="")
+        if not self.label_topic:
+            return (events,)
+        return events, replace(events, topic=self.label_topic, partitions=(), start_positions={}, until_positions={})
 
     def start_ms(self) -> int | None:
         """Return the moment to begin at, in milliseconds since 1970; None for "earliest" and "latest"."""

@@ -1,7 +1,7 @@
 """The records of a Kafka topic, as a source of chunks of events.
 
-In: a topic, some or all of its partitions, a codec. Out: chunks in one order over all partitions
-(`connectors.kafka.merge`).
+In: a topic, some or all of its partitions, a codec; with it may go a topic of labels. Out: chunks in one order over all
+partitions of both (`connectors.kafka.merge`); of equal timestamps events come first.
 Partitions are assigned, not shared out by a group: they belong to one model, whose checkpoint holds the
 positions. What is committed under the group is for tools that show the lag, and for the transactions of
 `connectors.kafka.transaction`; nothing is ever read back from it here.
@@ -97,13 +97,13 @@ class KafkaSource:
         self._partitions: list[Partition] = []
         self._merge: Merge = ArrivalMerge(0)
         self._trail = PositionTrail(0, np.zeros(0, np.int64), 1)
-        self._topic_id = ""
+        self._topic_ids: dict[str, str] = {}
         self._next: dict[Partition, int] = {}  # offset after what the merge holds
         self._ends: dict[Partition, int] | None = None  # where to stop, if anywhere
         self._first_left = 0
         self._paused: set[Partition] = set()
         self._bytes_each: dict[Partition, float] = {}
-        self._expired: list[tuple[int, int]] = []  # record number, partition
+        self._expired: list[tuple[int, int]] = []  # record number, place of the partition in the merged order
         self._expired_before = 0
         self._stalls = self._lost = self._failed_commits = self._lag = 0
         self._held_since: float | None = None
@@ -112,21 +112,27 @@ class KafkaSource:
 
     def open(self, offset: int, state: Mapping[str, Any] | None) -> None:
         """Connect, find the positions to go on from, and begin to read."""
-        reading = self._reading
+        reading, positions = self._reading, dict[Partition, int]()
         try:
             self._reader = reader = self._library.reader(group=reading.group, committed_only=reading.committed_only)
-            there = beginning.partitions(reader, reading)
-            self._topic_id = reader.topic_id(reading.topic)
+            for one in reading.topics:
+                there = beginning.partitions(reader, one)
+                self._topic_ids[one.topic] = identity = reader.topic_id(one.topic)
+                if state is None:
+                    found = beginning.first(reader, one, there)
+                else:
+                    kept = state if one.topic == reading.topic else state.get("labels") or {}
+                    found = beginning.resumed(reader, one, there, kept, identity)
+                positions |= dict(sorted(found.items()))
             if state is None:
-                positions = beginning.first(reader, reading, there)
                 self._codec.load({})
             else:
-                positions = beginning.resumed(reader, reading, there, state, self._topic_id)
                 self._take_back(state)
             positions, lost = beginning.in_range(reader, reading, positions)
             self._lost += lost
-            self._partitions = sorted(positions)
-            self._ends = beginning.last(reader, reading, self._partitions)
+            self._partitions = beginning.in_order(positions, reading, state)
+            ends = [beginning.last(reader, one, self._of(one.topic)) for one in reading.topics]
+            self._ends = {p: end for some in ends for p, end in (some or {}).items()} if ends[0] is not None else None
         except LogError as error:
             self.close()
             raise self._told(error) from error
@@ -165,13 +171,21 @@ class KafkaSource:
 
     def state(self, offset: int) -> dict[str, Any]:
         """Return positions, and what has been counted, before record number `offset`."""
-        positions = self._trail.at(offset).tolist()
+        at = list(zip(self._partitions, self._trail.at(offset).tolist(), strict=True))
+        events, *labels = [
+            {
+                "kind": "kafka",
+                "topic": one.topic,
+                "topic_id": self._topic_ids[one.topic],
+                "positions": [[p.number, position] for p, position in at if p.topic == one.topic],
+                "places": [place for place, (p, _) in enumerate(at) if p.topic == one.topic],
+            }
+            for one in self._reading.topics
+        ]
         expired = [pair for pair in self._expired if pair[0] <= offset]
         return {
-            "kind": "kafka",
-            "topic": self._reading.topic,
-            "topic_id": self._topic_id,
-            "positions": [[p.number, position] for p, position in zip(self._partitions, positions, strict=True)],
+            **events,
+            "labels": labels[0] if labels else None,
             "expired_waits": self._expired_before + len(expired),
             "expired": [[number, partition] for number, partition in expired[-_MOST_NOTED:]],
             "lost_records": self._lost,
@@ -299,7 +313,7 @@ class KafkaSource:
             # not at its end: its records are on their way, and will come in their order
             if reader.position(partition) >= ends[partition]:
                 self._merge.pass_over(self._partitions.index(partition))
-                self._expired.append((self._trail.stop, partition.number))
+                self._expired.append((self._trail.stop, self._partitions.index(partition)))
                 _log.info("%s is idle: record %d is handed out without it", partition, self._trail.stop)
 
     def _look(self, now: float) -> None:
@@ -307,9 +321,10 @@ class KafkaSource:
         reader, reading = self._opened(), self._reading
         self._looked = now
         try:
-            there = beginning.partitions(reader, reading, timeout_s=_ASK_S)
-            if reading.new_partitions == "refuse":
-                beginning.added(reader, reading, there, {partition.number for partition in self._partitions})
+            for one in reading.topics:
+                there = beginning.partitions(reader, one, timeout_s=_ASK_S)
+                if reading.new_partitions == "refuse":
+                    beginning.added(reader, one, there, {partition.number for partition in self._of(one.topic)})
             ends = reader.end(self._partitions, timeout_s=_ASK_S)
         except LogError as error:
             self._recover(error)
@@ -372,8 +387,10 @@ class KafkaSource:
         reading = self._reading
         if reading.new_partitions == "refuse" or self._ends is not None:
             return
-        there = beginning.partitions(reader, reading, timeout_s=_ASK_S)
-        added = beginning.added(reader, reading, there, {partition.number for partition in self._partitions})
+        added = dict[Partition, int]()
+        for one in reading.topics:
+            there = beginning.partitions(reader, one, timeout_s=_ASK_S)
+            added |= beginning.added(reader, one, there, {partition.number for partition in self._of(one.topic)})
         for partition, position in sorted(added.items()):
             _log.warning("%s is new; it is read from %d on", partition, position)
             self._partitions.append(partition)
@@ -384,6 +401,9 @@ class KafkaSource:
             reader.assign(self._next)
             if self._paused:
                 reader.pause(self._paused)
+
+    def _of(self, topic: str) -> list[Partition]:
+        return [partition for partition in self._partitions if partition.topic == topic]
 
     def _finish(self) -> None:
         """Note which partitions have been read to where the run stops."""
@@ -421,4 +441,5 @@ class KafkaSource:
             "untrusted": "Check security and ca_file, and that the certificate names the host.",
             "configuration": "Correct the setting.",
         }.get(error.fault, "See the broker's log.")
-        return SourceError(f"cannot read topic {self._reading.topic!r}: {error}. {remedy}")
+        names = " and ".join(repr(one.topic) for one in self._reading.topics)
+        return SourceError(f"cannot read topic {names}: {error}. {remedy}")

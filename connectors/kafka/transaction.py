@@ -199,9 +199,13 @@ class Transaction:
             FencedError: another process has taken over.
             SinkError: the cluster does not answer. It may be tried again with the same id.
         """
-        self._commit(
-            checkpoint, {Partition(source_state["topic"], number): at for number, at in source_state["positions"]}
-        )
+        positions = {
+            Partition(topic["topic"], number): at
+            for topic in (source_state, source_state.get("labels"))
+            if topic
+            for number, at in topic["positions"]
+        }
+        self._commit(checkpoint, positions)
 
     @property
     def due(self) -> bool:

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors import Origin, Record
-from pipeline.labels import Block, LabelQueue
+from pipeline.blocks import Block
+from pipeline.labels import LabelQueue
 from pipeline.packing import pack, unpack
 from streamnn.heads import TargetSpec
 from streamnn.learner import Learner, LearnerSpec
