@@ -57,10 +57,15 @@ from connectors.kafka.delivery import (
 _log = logging.getLogger(__name__)
 
 _COMMIT_S = 30.0
+_TAKE_OVERS = 4  # of one that does not give in
 
 
 class FencedError(SinkError):
     """Another process has taken over this model's partitions: this one must stop, and save nothing more."""
+
+
+class _OnceMoreError(FencedError):
+    """The one that is being taken over has committed since, and nobody else."""
 
 
 class Commits(Protocol):
@@ -126,7 +131,7 @@ class Transaction:
         self._records: list[Outgoing] = []  # written since the last commit
         self._sent = 0  # how many of them the current producer has been given
         self._began: float | None = None  # when the open transaction began
-        self._known = {self._owner}  # who may have committed last without having taken over from us
+        self._before: set[_Note] = set()  # what stood there when this one took over; gone with its first commit
         self._commits = 0
         self.fenced = False
         self.recoveries = 0  # producers made anew
@@ -135,10 +140,22 @@ class Transaction:
     def last_checkpoint(self) -> str | None:
         """Take over, and return the id of the checkpoint that is committed.
 
+        A process that is being taken over may believe for a moment that the broker has only forgotten it, and commit
+        once more; then this one takes over again, from there.
+
         Raises:
             SinkError: the cluster cannot be reached; or partitions name different checkpoints, since somebody set
                 positions by hand.
         """
+        for _ in range(_TAKE_OVERS):
+            try:
+                return self._take_over()
+            except _OnceMoreError:
+                _log.warning("whoever ran %r before has committed once more; taking over again", self._identity)
+                self.fenced = False
+        return self._take_over()
+
+    def _take_over(self) -> str | None:
         self.open()
         try:
             found = self._committed(settled=True)
@@ -153,7 +170,7 @@ class Transaction:
                 f"what group {self._group!r} has committed for {self._topic!r} does not name one checkpoint: {listed}. "
                 "Somebody has set positions by hand, or another program uses the group. Use a group of its own."
             )
-        self._known |= {note.owner for note in notes if note is not None}
+        self._before = {note for note in notes if note is not None}
         checkpoint = next(note.checkpoint for note in notes if note is not None)
         self._commit(checkpoint, {partition: committed.offset for partition, committed in found.items()})
         return checkpoint
@@ -247,7 +264,7 @@ class Transaction:
                 break
         self._records, self._sent, self._began = [], 0, None
         self._commits += 1
-        self._known = {self._owner}
+        self._before = set()
 
     def _send(self, patience: Patience) -> None:
         """Give the producer what it has not been given yet."""
@@ -311,10 +328,12 @@ class Transaction:
             FencedError: somebody else committed it.
         """
         notes = [_note(committed.note) for committed in self._committed(settled=settled, wait_s=RETRY_S).values()]
-        if {note.owner for note in notes if note is not None} - self._known:
+        others = {note for note in notes if note is not None and note.owner != self._owner} - self._before
+        if others:
             self.fenced = True
             self.close()
-            raise FencedError(
+            before = {note.owner for note in self._before}
+            raise (_OnceMoreError if {note.owner for note in others} <= before else FencedError)(
                 f"another process has taken over {self._topic!r} under group {self._group!r} (transactional id "
                 f"{self._identity!r}): it has committed since. This one stops, and its uncommitted work is the other's."
             )

@@ -249,6 +249,46 @@ def test_two_workers_do_not_fence_each_other_for_ever(python: Library, bootstrap
     other.close()
 
 
+class Interposed:
+    """A library that has something happen once, after the first look at committed positions."""
+
+    def __init__(self, library, happening):
+        self._library, self._happening = library, happening
+        self.writer = library.writer
+
+    def reader(self, **settings):
+        reader = self._library.reader(**settings)
+        close, happening = reader.close, self._happening
+        self._happening = lambda: None
+
+        def closed():
+            close()
+            happening()
+
+        reader.close = closed
+        return reader
+
+
+def test_a_commit_in_the_middle_of_a_take_over_is_not_undone(client: Library, bootstrap: str) -> None:
+    """The old owner commits between the successor's look and its own commit: the successor goes on behind that."""
+    topic, identity = helpers.topic(bootstrap), helpers.fresh("id")
+    old = transaction(client, identity)
+    assert old.last_checkpoint() is None
+    old.commit("0", state(0))
+    old.write(Outgoing(topic, b"0", partition=0))
+
+    new = transaction(Interposed(client, lambda: old.commit("1", state(1))), identity)  # type: ignore[arg-type]
+    assert new.last_checkpoint() == "1"
+    assert old.recoveries == 1  # it was fenced, saw that nobody had committed, and did so itself
+    with pytest.raises(FencedError):
+        old.commit("2", state(2))
+    new.write(Outgoing(topic, b"1", partition=0))
+    new.commit("2", state(2))
+    assert [r.value for r in helpers.everything(client, topic)] == [b"0", b"1"]
+    old.close()
+    new.close()
+
+
 def test_a_transaction_that_timed_out_is_made_again(python: Library, bootstrap: str) -> None:
     """What the broker aborted because it took too long is written again, and a checkpoint is due before that."""
     topic, identity = helpers.topic(bootstrap), helpers.fresh("id")
