@@ -44,7 +44,7 @@ class CheckpointError(Exception):
 
     Attributes:
         reason: short and stable, for counting: "damaged", "newer_format", "not_a_checkpoint",
-            "unreadable", "unwritable", "no_space", "in_use", "wrong_state".
+            "unreadable", "unwritable", "no_space", "in_use", "taken_over", "wrong_state".
     """
 
     def __init__(self, reason: str, message: str) -> None:

@@ -1,6 +1,7 @@
 """From a configuration to the parts that run: everything is made here, and nothing is read but the head of the stream.
 
-In: `Config`. Out: `Assembled`: a loop ready to be opened, and what a report or display wants to know about it.
+In: `Config`. Out: `Prepared`, and from it, once this process is to run the model, `Assembled`: a loop ready to be opened,
+and what a report or display wants to know about it.
 """
 
 import dataclasses
@@ -74,13 +75,40 @@ class Assembled:
                     stack.callback(part.close)
 
 
-def assemble(config: Config) -> Assembled:
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Everything of a run but its checkpoint: made, and nothing opened, so that others may still run the model.
+
+    Attributes:
+        parts: without the store.
+        stopping: to be set when the process is to stop.
+    """
+
+    config: Config
+    resolved: Resolved
+    plan: Plan
+    parts: Parts
+    stopping: threading.Event
+
+    def begin(self) -> Assembled:
+        """Claim the folder of checkpoints and find the one to go on from; fences whoever ran before.
+
+        Raises:
+            SettingsError: the folder does not fit what is committed.
+            ConnectorError: the cluster refuses.
+            CheckpointError: the checkpoint folder cannot be used.
+        """
+        store, checkpoint = _store(self.config, self.parts.crash_point, self.parts.commits)
+        loop = Prequential(self.plan, replace(self.parts, store=store))
+        return Assembled(self.config, self.resolved, loop, store, checkpoint, self.stopping)
+
+
+def prepare(config: Config) -> Prepared:
     """Make the parts of a run.
 
     Raises:
         SettingsError: a setting is out of range or contradicts another; the message names it.
         ConnectorError: the source or a sink cannot be opened.
-        CheckpointError: the checkpoint folder cannot be used.
     """
     if not config.stream.source:
         raise SettingsError("stream.source: what is to be read? Give a path, river:NAME or synth:NAME")
@@ -90,6 +118,8 @@ def assemble(config: Config) -> Assembled:
         _check_join(config)
     if config.checkpoint.resume and not config.checkpoint.folder:
         raise SettingsError("checkpoint.resume needs checkpoint.folder (--checkpoint DIR)")
+    if is_kafka(config.stream.source) and not config.checkpoint.folder:
+        raise SettingsError("checkpoint.folder: a topic is read for long; say where checkpoints go")
     spec = StreamSpec(
         source=config.stream.source,
         delimiter=config.stream.delimiter,
@@ -100,8 +130,8 @@ def assemble(config: Config) -> Assembled:
     resolved = resolve(config.stream, look(spec) if has_head(spec.source) else StreamHead((), 0))
     stopping = threading.Event()
     outside = connect(config, spec, resolved.schema, stopping)
-    crash_point = faults.from_environment(os.environ)
-    store, checkpoint = _store(config, crash_point, outside.commits)
+    if outside.commits is not None and config.checkpoint.keep < 2:
+        raise SettingsError("checkpoint.keep is 1, but a transaction needs at least 2: the newest may not be committed")
     learner = model(config, resolved)
     for target, classes in resolved.classes.items():
         learner.targets.declare(target, classes)
@@ -120,10 +150,9 @@ def assemble(config: Config) -> Assembled:
         rate_control=_checked(
             "rate.options", lambda: make_control(config.rate.control, config.optimizer.rate, config.rate.options)
         ),
-        crash_point=crash_point,
+        crash_point=faults.from_environment(os.environ),
         predictions=outside.predictions,
         dead_letters=outside.dead_letters,
-        store=store,
         commits=outside.commits,
     )
     plan = Plan(
@@ -140,7 +169,12 @@ def assemble(config: Config) -> Assembled:
         patience_s=config.output.patience_s,
         fingerprint=fingerprint(config, resolved),
     )
-    return Assembled(config, resolved, Prequential(plan, parts), store, checkpoint, stopping)
+    return Prepared(config, resolved, plan, parts, stopping)
+
+
+def assemble(config: Config) -> Assembled:
+    """Make the parts of a run that waits for nobody; see `prepare` and `Prepared.begin`."""
+    return prepare(config).begin()
 
 
 def _check_join(config: Config) -> None:
@@ -321,13 +355,9 @@ def _store(
     """Open the folder of checkpoints and find the one to go on from."""
     folder = config.checkpoint.folder
     if not folder:
-        if is_kafka(config.stream.source):
-            raise SettingsError("checkpoint.folder: a topic is read for long; say where checkpoints go")
         return None, None
-    if commits is not None and config.checkpoint.keep < 2:
-        raise SettingsError("checkpoint.keep is 1, but a transaction needs at least 2: the newest may not be committed")
     store = CheckpointStore(Path(folder), keep=config.checkpoint.keep, crash_point=crash_point)
-    store.claim()
+    store.claim(shared=config.kafka.standby)
     if not config.checkpoint.resume and store.paths():
         raise SettingsError(
             f"checkpoint.folder: {folder} holds checkpoints already. Add --resume to go on from the newest, or choose"
@@ -335,11 +365,14 @@ def _store(
         )
     if commits is None:
         return store, store.latest() if config.checkpoint.resume else None
-    return store, _named(store, commits.last_checkpoint())
+    store.begin_term()
+    named = commits.last_checkpoint()
+    store.confirm_term()
+    return store, _named(store, named)
 
 
 def _named(store: CheckpointStore, named: str | None) -> Checkpoint | None:
-    """Return the checkpoint that the committed positions name."""
+    """Return the checkpoint that the committed positions name; this process goes on from it."""
     if named is None:
         newest = store.paths()[-1:]
         if newest and store.load(newest[0]).number > 0:
@@ -349,13 +382,15 @@ def _named(store: CheckpointStore, named: str | None) -> Checkpoint | None:
                 " with another folder."
             )
         return None
-    path = store.path(int(named))
+    path = store.folder / Path(named).name
     if not path.exists():
         raise SettingsError(
             f"checkpoint.folder: the committed positions belong to checkpoint {named}, but {path} is not there. Use the"
             " folder of the run that committed them, or begin afresh with another kafka.group."
         )
-    return store.load(path)
+    checkpoint = store.load(path)
+    store.go_on_from(path)
+    return checkpoint
 
 
 def _checked(what: str, make: Callable[[], T]) -> T:

@@ -4,6 +4,20 @@ In: a state and the event number it was taken at. Out: the newest intact one, af
 `checkpoint-000000012345.safetensors` (see `pipeline.archive`), written beside its final name, forced to
 disk, renamed, and the folder forced to disk. Only then are older ones removed. Files are readable by
 their owner alone: they hold what was learned from people's data.
+
+**Terms.** A lock says that a process still exists, not that it still owns the model: one that was stopped for a while
+(SIGSTOP, a frozen machine) keeps its lock, and wakes up in the middle of a write. So where something else says who owns
+the model (a transaction that fences the one before) each owner writes in a term of its own:
+
+    begin_term      takes the next number; a file, made exclusively, remembers it
+    (fence whoever ran before)
+    confirm_term    nobody has begun a later term meanwhile, or this process stops
+
+Names carry the term, `checkpoint-000000012345-7.safetensors`, and the newest checkpoint is the last of the highest term.
+Each owner has a higher term than all owners that were fenced before it: their terms were there before their own fences,
+so `confirm_term` would have seen a higher one. What a process writes, sets aside or removes is of its own term, or of
+an earlier one once `keep` (two or more) of its own are there, at least one of which the others take for the newest too.
+So nothing that a fenced process still does to the folder reaches the files of its successor, or the one it began from.
 """
 
 import errno
@@ -25,8 +39,9 @@ __all__ = ["Checkpoint", "CheckpointError", "CheckpointStore", "Manifest", "load
 
 _log = logging.getLogger(__name__)
 
-_NAME = re.compile(r"checkpoint-(\d{12,})\.safetensors")
-_UNFINISHED = re.compile(r"\.checkpoint-\d{12,}\.safetensors\.unfinished")
+_NAME = re.compile(r"checkpoint-(\d{12,})(?:-(\d+))?\.safetensors")
+_UNFINISHED = re.compile(r"\.(checkpoint-\d{12,}(?:-\d+)?\.safetensors)\.unfinished")
+_TERM = re.compile(r"\.term-(\d+)")
 _ASIDE = ".aside"
 _LOCK = ".lock"
 _DAMAGED = frozenset({"damaged", "not_a_checkpoint"})
@@ -59,28 +74,70 @@ class CheckpointStore:
         self.folder, self.keep = Path(folder), keep
         self._crash_point, self._clock = crash_point, clock
         self._lock: int | None = None
+        self._term = 0
         with _translated("unwritable", f"cannot open the checkpoint folder {self.folder}"):
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._clean()
 
-    def claim(self) -> None:
+    def claim(self, *, shared: bool = False) -> None:
         """Make this process the only one that writes here, until `close` or its end. `save` does so too.
 
+        Args:
+            shared: let others claim the folder that share it too; terms then say who writes.
+
         Raises:
-            CheckpointError: "in_use": another process has claimed the folder.
+            CheckpointError: "in_use": another process has claimed the folder, and does not share it.
         """
         if self._lock is not None:
             return
         with _translated("unwritable", f"cannot lock the checkpoint folder {self.folder}"):
             lock = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            if not _locked(lock):
+            if not _locked(lock, shared=shared):
                 os.close(lock)
                 raise CheckpointError(
                     "in_use",
                     f"the checkpoint folder {self.folder} belongs to another process that is running. "
                     "Stop that one, or choose another folder.",
                 )
-        self._lock = lock
+        self._lock, self._term = lock, self._newest_term()
+
+    def begin_term(self) -> None:
+        """Begin a term of this process, before others are fenced.
+
+        Raises:
+            CheckpointError: "unwritable" or "no_space".
+        """
+        with _translated("unwritable", f"cannot begin a term in the checkpoint folder {self.folder}"):
+            while True:
+                term = self._newest_term() + 1
+                try:
+                    os.close(os.open(self.folder / f".term-{term}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+                except FileExistsError:
+                    continue
+                break
+            _sync(self.folder)
+        self._term = term
+
+    def confirm_term(self) -> None:
+        """Check, after others were fenced, that no later term has begun; `save` does so too.
+
+        Raises:
+            CheckpointError: "taken_over": one has.
+        """
+        if self._newest_term() > self._term:
+            raise CheckpointError(
+                "taken_over",
+                f"another process has taken over the checkpoint folder {self.folder}. This one stops, and saves"
+                " nothing more.",
+            )
+
+    def go_on_from(self, base: Path) -> None:
+        """Set aside the checkpoints of earlier terms that are newer than the one this term begins from."""
+        with _translated("unwritable", f"cannot set aside checkpoints in {self.folder}"):
+            for path in self.paths():
+                if _key(base) < _key(path) < (self._term, 0):
+                    _log.warning("checkpoint %s is ahead of %s, where this run begins; set aside", path, base.name)
+                    path.replace(path.with_name(path.name + _ASIDE))
 
     def close(self) -> None:
         """Give the folder up to others."""
@@ -95,8 +152,9 @@ class CheckpointStore:
         self.close()
 
     def path(self, number: int) -> Path:
-        """Return where the checkpoint of an event number is or would be."""
-        return self.folder / f"checkpoint-{number:012d}.safetensors"
+        """Return where the checkpoint of an event number is or would be, in the term of this process."""
+        term = f"-{self._term}" if self._term else ""
+        return self.folder / f"checkpoint-{number:012d}{term}.safetensors"
 
     def paths(self) -> list[Path]:
         """Return the checkpoints there are, oldest first."""
@@ -116,13 +174,14 @@ class CheckpointStore:
             The file.
 
         Raises:
-            CheckpointError: "in_use", "wrong_state", "no_space" or "unwritable". What was there before is
-                untouched.
+            CheckpointError: "in_use", "taken_over", "wrong_state", "no_space" or "unwritable". What was there
+                before is untouched.
         """
         if number < 0:
             raise ValueError(f"the number of a checkpoint is {number}, expected 0 or more")
         self.claim()
         data = encode(number, state, created_s=self._clock())
+        self.confirm_term()
         final = self.path(number)
         unfinished = self.folder / f".{final.name}.unfinished"
         with _translated("unwritable", f"cannot write the checkpoint {final}"):
@@ -134,6 +193,7 @@ class CheckpointStore:
                 self._crash_point("after_rename")
             except OSError:
                 unfinished.unlink(missing_ok=True)
+                self.confirm_term()  # a successor may have removed what was unfinished
                 raise
             _sync(self.folder)
             self._prune()
@@ -165,14 +225,28 @@ class CheckpointStore:
 
     def _set_aside(self, number: int) -> None:
         for path in self.paths():
-            if _number(path) > number:
+            if (self._term, number) < _key(path) < (self._term + 1, 0):
                 _log.warning("checkpoint %s is ahead of event %d, where this run is; set aside", path, number)
                 path.replace(path.with_name(path.name + _ASIDE))
 
     def _prune(self) -> None:
         aside = sorted(self.folder.glob(f"checkpoint-*{_ASIDE}"))
-        for path in [*self.paths()[: -self.keep], *aside[: -self.keep]]:
+        own = [path for path in self.paths() if _key(path)[0] == self._term]
+        old = [*own[: -self.keep], *aside[: -self.keep]]
+        if len(own) >= self.keep:
+            files = list(self.folder.iterdir())
+            halves = [(path, half[1]) for path in files if (half := _UNFINISHED.fullmatch(path.name))]
+            old += [path for path in self.paths() if _key(path)[0] < self._term]
+            old += [path for path, final in halves if _key(Path(final))[0] < self._term]
+            old += [path for path in files if (mark := _TERM.fullmatch(path.name)) and int(mark[1]) < self._term]
+        for path in old:
             path.unlink(missing_ok=True)
+
+    def _newest_term(self) -> int:
+        """Return the highest term that has begun; 0 = none."""
+        with _translated("unreadable", f"cannot list the checkpoint folder {self.folder}"):
+            begun = [int(mark[1]) for path in self.folder.iterdir() if (mark := _TERM.fullmatch(path.name))]
+        return max([0, *begun, *(_key(path)[0] for path in self.paths())])
 
     def _clean(self) -> None:
         """Remove what a crash left half written, unless a running process is writing it just now."""
@@ -237,18 +311,19 @@ def _newest(folder: Path) -> Checkpoint | None:
 def _paths(folder: Path) -> list[Path]:
     with _translated("unreadable", f"cannot list the checkpoint folder {folder}"):
         found = [path for path in folder.iterdir() if _NAME.fullmatch(path.name)]
-    return sorted(found, key=_number)
+    return sorted(found, key=_key)
 
 
-def _number(path: Path) -> int:
+def _key(path: Path) -> tuple[int, int]:
+    """Return the term and the event number of a checkpoint: their order is that of the files."""
     match = _NAME.fullmatch(path.name)
     assert match is not None
-    return int(match[1])
+    return int(match[2] or 0), int(match[1])
 
 
-def _locked(descriptor: int) -> bool:
+def _locked(descriptor: int, *, shared: bool) -> bool:
     try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.lockf(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in {errno.EACCES, errno.EAGAIN}:
             return False

@@ -18,9 +18,9 @@ from typing import Any, TextIO
 
 from connectors import ConnectorError, SinkError
 from connectors.recording import is_recording
-from pipeline import compare, plot, report
+from pipeline import compare, plot, report, standby
 from pipeline.arguments import flags
-from pipeline.assembly import Assembled, assemble
+from pipeline.assembly import Assembled, Prepared, prepare
 from pipeline.checkpoint import CheckpointError, read
 from pipeline.config import Config
 from pipeline.display import Display
@@ -47,8 +47,9 @@ def replay(space: argparse.Namespace) -> int:
     config = read_settings(Config, space.config, overrides=space.set, environ=os.environ, given=flags(space))
     if is_recording(config.stream.source):
         config = _apart(config, read_settings(Config, None, overrides=space.set, given=flags(space)))
-    run = assemble(config)
-    code, figures = _drive(run, quiet=space.quiet, telemetry=None)
+    if config.kafka.standby:
+        raise SettingsError("kafka.standby is for `streamnn run`: a replay has the stream to itself")
+    code, figures = _drive(prepare(config), quiet=space.quiet, telemetry=None)
     if not space.quiet:
         print("\n".join(report.lines(figures)))
     if code == DONE and old is not None:
@@ -66,10 +67,11 @@ def run(space: argparse.Namespace) -> int:
     config = read_settings(Config, space.config, overrides=space.set, environ=os.environ)
     if config.checkpoint.folder:
         config = replace(config, checkpoint=replace(config.checkpoint, resume=True))
-    made = assemble(config)
+    if config.kafka.standby:
+        standby.check(config)
     telemetry = Telemetry() if config.telemetry.enabled else None
-    code, figures = _drive(made, quiet=space.quiet, telemetry=telemetry)
-    if not space.quiet:
+    code, figures = _drive(prepare(config), quiet=space.quiet, telemetry=telemetry)
+    if figures and not space.quiet:
         print("\n".join(report.lines(figures)))
     return DONE if code == 128 + signal.SIGTERM else code
 
@@ -81,7 +83,9 @@ def _apart(config: Config, asked: Config) -> Config:
         config: everything.
         asked: what the command line alone says.
     """
-    kafka = {name: getattr(asked.kafka, name) for name in ("predictions_topic", "dead_letters_topic", "delivery")}
+    kafka = {
+        name: getattr(asked.kafka, name) for name in ("predictions_topic", "dead_letters_topic", "delivery", "standby")
+    }
     folder, resume = asked.checkpoint.folder, asked.checkpoint.resume
     return replace(
         config,
@@ -121,16 +125,30 @@ def bench(space: argparse.Namespace) -> int:
 COMMANDS = {"replay": replay, "run": run, "record": record, "inspect": inspect, "config": config, "bench": bench}
 
 
-def _drive(run: Assembled, *, quiet: bool, telemetry: Telemetry | None) -> tuple[int, dict[str, Any]]:
-    """Run a loop to its end with everything around it; returns the exit code and the report."""
-    config, loop = run.config, run.loop
+def _drive(prepared: Prepared, *, quiet: bool, telemetry: Telemetry | None) -> tuple[int, dict[str, Any]]:
+    """Run a loop to its end with everything around it.
+
+    Returns:
+        The exit code and the report, which is empty if the process was stopped before its turn came.
+    """
+    config = prepared.config
     with ExitStack() as stack:
-        stack.enter_context(_closing(run))
         health = Health()
         if telemetry is not None:
             server = Server(telemetry.registry, health, host=config.telemetry.host, port=config.telemetry.port)
             stack.callback(server.close)
             _say(f"metrics at {server.url}/metrics", quiet)
+        turn = None
+        if config.kafka.standby:
+            turn = stack.enter_context(standby.Turn(config, health, telemetry))
+            _say("standing by", quiet)
+            with collected(prepared.stopping) as got:
+                if not turn.wait(lambda: bool(got)):
+                    return 128 + got[0], {}
+            _say("taking over", quiet)
+        run = prepared.begin()
+        loop = run.loop
+        stack.enter_context(_closing(run))
         try:
             loop.open(run.checkpoint)
         except ValueError as error:  # a checkpoint of another model
@@ -154,6 +172,8 @@ def _drive(run: Assembled, *, quiet: bool, telemetry: Telemetry | None) -> tuple
 
             def stop() -> bool:
                 health.draining = bool(got)
+                if turn is not None and run.store is not None:
+                    turn.check(run.store)
                 return bool(got)
 
             loop.run(stop=stop, report=told)

@@ -189,6 +189,11 @@ class KafkaSettings:
     transaction_timeout_s: float = setting(
         300.0, "how long a transaction may stay open; checkpoints come before", low=1.0
     )
+    standby: bool = setting(
+        False,
+        "several processes may run with these settings: one works, the others stand by and take over when it ends, dies or"
+        " hangs; needs transactional delivery and one checkpoint folder",
+    )
     predictions_topic: str = setting("", "topic for predictions; empty = not written to Kafka")
     dead_letters_topic: str = setting("", "topic for records that could not be used")
     format: Literal["json", "avro"] = setting("json", "of the records read")

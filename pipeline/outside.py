@@ -35,6 +35,7 @@ from connectors.kafka import (
     KafkaPredictions,
     KafkaReading,
     KafkaSource,
+    Lease,
     Transaction,
     library,
 )
@@ -140,6 +141,13 @@ def _recorded(config: Config, spec: StreamSpec, schema: Schema) -> RecordingSour
             f"stream.follow is set, but {spec.source} is a recording, which does not grow; leave it out"
         )
     return RecordingSource(Path(spec.source), codec(config, schema, spec))
+
+
+def lease(config: Config) -> Lease:
+    """Return a place among the workers of a model."""
+    k = config.kafka
+    topic = config.stream.source.removeprefix(SCHEME)
+    return Lease(library(connection(k)), group=f"{k.group or k.model}-workers", topic=topic)
 
 
 def connection(k: KafkaSettings) -> KafkaConnection:

@@ -250,7 +250,7 @@ class Prequential:
         path = self._patiently(lambda: store.save(self.counters.events, state))
         if p.commits is not None:
             p.crash_point("before_commit")
-            p.commits.commit(str(self.counters.events), state["source"])
+            p.commits.commit(path.name, state["source"])
             p.crash_point("after_commit")
         p.source.commit(self._offset)
         self.written = Written(self.written.number + 1, time.monotonic() - began, path.stat().st_size)

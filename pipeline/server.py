@@ -33,6 +33,7 @@ class Health:
         self._beat_s = clock()
         self.ready = False
         self.draining = False
+        self.standing_by = False
 
     def beat(self) -> None:
         """Say that the loop is alive."""
@@ -46,7 +47,8 @@ class Health:
     def serving(self) -> tuple[bool, dict[str, Any]]:
         """Tell whether events are taken in."""
         alive, told = self.alive()
-        return self.ready and alive and not self.draining, told | {"opened": self.ready, "draining": self.draining}
+        told |= {"opened": self.ready, "draining": self.draining, "standing_by": self.standing_by}
+        return self.ready and alive and not self.draining, told
 
 
 class Server:

@@ -78,6 +78,9 @@ class Telemetry:
             registry=r,
         )
         self._features = Gauge("streamnn_features", "Inputs in use", registry=r)
+        self.standing_by = Gauge(
+            "streamnn_standing_by", "1 = another worker runs the model and this one waits", registry=r
+        )
         self._position = Gauge("streamnn_position_records", "Records read", registry=r)
         self._block = Histogram(
             "streamnn_block_duration_seconds", "From one block of events to the next", buckets=SECONDS, registry=r

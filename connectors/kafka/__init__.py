@@ -9,6 +9,7 @@ Example:
 
 from connectors.kafka.client import Library, LogError
 from connectors.kafka.delivery import Channel, Delivery
+from connectors.kafka.lease import Lease
 from connectors.kafka.libraries import library
 from connectors.kafka.settings import KafkaConnection, KafkaReading, KafkaSettingError
 from connectors.kafka.sinks import KafkaDeadLetters, KafkaPredictions
@@ -27,6 +28,7 @@ __all__ = [
     "KafkaSettingError",
     "KafkaSource",
     "KafkaStatistics",
+    "Lease",
     "Library",
     "LogError",
     "Transaction",

@@ -88,6 +88,11 @@ class Settled:
     waiting: int
 
 
+SESSION_S = 6.0  # without a heartbeat for so long a member is out; brokers take no less
+HEARTBEAT_S = 1.0
+SILENT_S = 60.0  # without a `poll` for so long too: the process hangs
+
+
 def known_partitions(look_up: Callable[[], tuple[int, ...]]) -> tuple[int, ...]:
     """Look up a topic several times before believing that it does not exist: brokers learn late of a new one."""
     for _ in range(5):
@@ -188,6 +193,29 @@ class LogWriter(Protocol):
         """Give up connections; returns the records that are not settled, which may have been written or not."""
 
 
+class LogMember(Protocol):
+    """A member of a group that shares out the partitions of a topic; it reads nothing of it.
+
+    Partition 0 is that of the first member by name (range assignment, which both libraries know), so it moves only if that
+    member goes, or one with a smaller name comes. Members are dynamic: a static one (group.instance.id) would keep its
+    place after `close` until its session expires, with either library.
+    """
+
+    def poll(self, timeout_s: float) -> frozenset[int] | None:
+        """Take part, for `timeout_s`; to be called at least once a minute.
+
+        Returns:
+            The partitions that are this member's since the group last agreed; None = it has not joined yet.
+
+        Raises:
+            LogError: "fenced": it has lost its place (nothing was heard of it for the time of a session, or `poll` was not
+                called), and may come back with a greater name only; others as everywhere.
+        """
+
+    def close(self) -> None:
+        """Leave at once."""
+
+
 class Library(Protocol):
     """Makes clients of one library."""
 
@@ -202,4 +230,14 @@ class Library(Protocol):
         """Connect a writer.
 
         With an id it finishes what an earlier writer with the same id left open, and fences that one.
+        """
+
+    def member(self, *, group: str, topic: str, name: str, wait_s: float | None = None) -> LogMember:
+        """Connect a member of a group.
+
+        Args:
+            group: all of whose members use the same library.
+            topic: whose partitions it shares out.
+            name: of the member; see `LogMember`.
+            wait_s: as for `reader`.
         """

@@ -23,7 +23,17 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
-from connectors.kafka.client import Committed, Fault, LogError, Outgoing, Partition, Settled
+from connectors.kafka.client import (
+    HEARTBEAT_S,
+    SESSION_S,
+    SILENT_S,
+    Committed,
+    Fault,
+    LogError,
+    Outgoing,
+    Partition,
+    Settled,
+)
 from connectors.kafka.settings import KafkaConnection
 from connectors.records import Origin, Record
 
@@ -146,6 +156,26 @@ class FastLibrary:
         if transactional_id:
             writer.take_over(timeout_s=max(self._connection.start_wait_s, _TAKE_OVER_S))
         return writer
+
+    def member(self, *, group: str, topic: str, name: str, wait_s: float | None = None) -> "FastMember":
+        """Connect a member of a group; see `Library`."""
+        common, errors = _security(self._connection), _Errors()
+        settings = {
+            "group.id": group,
+            "client.id": name,
+            "partition.assignment.strategy": "range",
+            "session.timeout.ms": int(SESSION_S * 1000),
+            "heartbeat.interval.ms": int(HEARTBEAT_S * 1000),
+            "max.poll.interval.ms": int(SILENT_S * 1000),
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "allow.auto.create.topics": False,
+            "error_cb": errors,
+        }
+        with _Translating("configuration"):
+            consumer = Consumer({**common, **settings, **self._connection.common, **self._connection.consumer})
+        _reach(consumer, errors, self._connection, wait_s)
+        return FastMember(consumer, topic)
 
 
 class FastReader:
@@ -270,6 +300,46 @@ class FastReader:
         found = _translated(error, "failed")
         if found.fault != "unreachable":  # the library connects again by itself
             self._held = found
+
+
+class FastMember:
+    """A `LogMember` on confluent-kafka's consumer."""
+
+    def __init__(self, consumer: Consumer, topic: str) -> None:
+        self._consumer = consumer
+        self._share: frozenset[int] | None = None
+        self._id = ""
+        with _Translating("failed"):
+            consumer.subscribe([topic], on_assign=self._given, on_revoke=_let_go, on_lost=_let_go)
+
+    def poll(self, timeout_s: float) -> frozenset[int] | None:
+        """Take part; nothing is ever fetched, since nothing is ever assigned to the reading side."""
+        with _Translating("failed"):
+            message = self._consumer.poll(timeout_s)
+            found = self._consumer.memberid() or ""
+        # the library comes back by itself, under a new id
+        if self._id and found != self._id:
+            raise LogError("fenced", f"member {self._id!r} has lost its place in the group")
+        if message is not None and (error := message.error()) is not None:
+            told = _translated(error, "failed")
+            if told.fault != "unreachable":
+                raise told
+        if self._share is not None:
+            self._id = found
+        return self._share
+
+    def close(self) -> None:
+        """Leave."""
+        self._consumer.close()
+
+    def _given(self, consumer: Consumer, partitions: Collection[Any]) -> None:
+        consumer.assign([])
+        self._share = frozenset(tp.partition for tp in partitions)
+
+
+def _let_go(consumer: Consumer, _: Collection[Any]) -> None:
+    """Wait for what is assigned next: while a group agrees anew, nobody else has begun."""
+    consumer.unassign()
 
 
 class FastWriter:

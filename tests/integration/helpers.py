@@ -40,6 +40,11 @@ def library(client: str, bootstrap: str) -> Library:
     return PythonLibrary(connection) if client == "kafka-python" else FastLibrary(connection)
 
 
+def name_of(client: Library) -> str:
+    """Return the name of a library."""
+    return CLIENTS[isinstance(client, FastLibrary)]
+
+
 def fresh(name: str) -> str:
     """Return a name that no earlier run on the same broker used."""
     return f"{name}-{os.getpid()}-{next(_NUMBERS)}"

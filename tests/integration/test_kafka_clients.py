@@ -1,11 +1,24 @@
 """One battery for both client libraries, on a real broker."""
 
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from connectors.kafka.client import Library, LogError, LogReader, LogWriter, Outgoing, Partition
+from connectors.kafka.client import (
+    SESSION_S,
+    Library,
+    LogError,
+    LogMember,
+    LogReader,
+    LogWriter,
+    Outgoing,
+    Partition,
+)
 from connectors.kafka.fast_client import FastLibrary
 from connectors.kafka.python_client import PythonLibrary
 from connectors.kafka.settings import KafkaConnection
@@ -283,6 +296,80 @@ def test_a_record_that_is_too_large_is_told(bootstrap: str, client: Library, wri
     helpers.fill(fresh, name, [(0, 0, b"small")])
     fresh.close()
     assert [r.value for r in helpers.everything(client, name)] == [b"small"]
+
+
+class Members:
+    """Members of one group, which take part one after the other."""
+
+    def __init__(self, client: Library, bootstrap: str) -> None:
+        self._client, self._topic, self._group = client, helpers.topic(bootstrap, 3), helpers.fresh("group")
+        self.all: dict[str, LogMember] = {}
+
+    def join(self, name: str) -> None:
+        """Add a member."""
+        self.all[name] = self._client.member(group=self._group, topic=self._topic, name=name)
+
+    def shares(self) -> dict[str, list[int] | None]:
+        """Let every member take part for a moment; say who has what."""
+        found = {name: member.poll(0.05) for name, member in self.all.items()}
+        return {name: None if share is None else sorted(share) for name, share in found.items()}
+
+    def leave(self, name: str) -> None:
+        """Have a member leave while the others take part: a group may be agreeing on something just then."""
+        with ThreadPoolExecutor(1) as pool:
+            done = pool.submit(self.all.pop(name).close)
+            helpers.until(lambda: (self.shares(), done.done())[1])
+            done.result()
+
+    def close(self) -> None:
+        """Have all leave."""
+        for name in list(self.all):
+            self.leave(name)
+
+
+@pytest.fixture
+def members(client: Library, bootstrap: str) -> Iterator[Members]:
+    """A group without members."""
+    made = Members(client, bootstrap)
+    yield made
+    made.close()
+
+
+def test_the_first_partition_is_that_of_the_first_name(members: Members) -> None:
+    """Later names leave partition 0 where it is; whoever leaves gives it up at once."""
+    members.join("b")
+    helpers.until(lambda: members.shares() == {"b": [0, 1, 2]})
+    members.join("c")
+    helpers.until(lambda: members.shares() == {"b": [0, 1], "c": [2]})
+    members.join("a")
+    helpers.until(lambda: members.shares() == {"a": [0], "b": [1], "c": [2]})
+    members.leave("a")
+    helpers.until(lambda: members.shares() == {"b": [0, 1], "c": [2]}, SESSION_S)
+    members.leave("b")
+    helpers.until(lambda: members.shares() == {"c": [0, 1, 2]}, SESSION_S)
+
+
+@pytest.mark.heavy
+def test_a_member_that_was_stopped_has_lost_its_place(client: Library, bootstrap: str) -> None:
+    """A process that is frozen for longer than a session loses its partitions to the next, and is told so."""
+    topic, group = helpers.topic(bootstrap, 3), helpers.fresh("group")
+    script = "import sys; from tests.integration import helpers\n"
+    script += (
+        "member = helpers.library(sys.argv[1], sys.argv[2]).member(group=sys.argv[3], topic=sys.argv[4], name='a')\n"
+    )
+    script += "while True: print(member.poll(0.1), flush=True)"
+    words = [sys.executable, "-c", script, helpers.name_of(client), bootstrap, group, topic]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as frozen:
+        assert frozen.stdout is not None
+        assert "0, 1, 2" in next(line for line in frozen.stdout if "0" in line)
+        member = client.member(group=group, topic=topic, name="b")
+        helpers.until(lambda: member.poll(0.1) == {2})
+        frozen.send_signal(signal.SIGSTOP)
+        helpers.until(lambda: member.poll(0.1) == {0, 1, 2}, 30.0)
+        frozen.send_signal(signal.SIGCONT)
+        _, said = frozen.communicate(timeout=60)
+    assert "has lost its place in the group" in said
+    member.close()
 
 
 @pytest.mark.parametrize("kind", [PythonLibrary, FastLibrary])

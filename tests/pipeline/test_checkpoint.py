@@ -392,6 +392,105 @@ def test_two_processes_cannot_write_one_folder(tmp_path: Path) -> None:
     assert not unfinished.exists()
 
 
+def names(folder: Path) -> list[str]:
+    """What lies in a folder, without the lock."""
+    return sorted(p.name for p in folder.iterdir() if p.name != ".lock")
+
+
+def test_a_fenced_owner_cannot_touch_what_its_successor_has(tmp_path: Path) -> None:
+    """A process that wakes up in the middle of a write finishes it in its own term, and is told so at the next."""
+    woken: list[Callable[[], None]] = []
+
+    def sleep(point: str) -> None:
+        if point == "before_rename" and woken:
+            woken.pop()()
+
+    def succeed() -> None:
+        new.claim(shared=True)
+        new.begin_term()
+        new.confirm_term()
+        new.go_on_from(tmp_path / "checkpoint-000000000010-1.safetensors")
+        new.save(30, {"n": "new"})
+
+    with CheckpointStore(tmp_path, keep=2, crash_point=sleep) as old, CheckpointStore(tmp_path, keep=2) as new:
+        old.claim(shared=True)
+        old.begin_term()
+        old.save(10, {"n": "old"})
+        woken.append(succeed)
+        old.save(20, {"n": "old"})  # stopped before its rename, and woken up after the successor has written 30
+        assert [p.name for p in new.paths()] == [
+            "checkpoint-000000000010-1.safetensors",
+            "checkpoint-000000000020-1.safetensors",
+            "checkpoint-000000000030-2.safetensors",
+        ]
+        with pytest.raises(CheckpointError, match="another process has taken over") as caught:
+            old.save(40, {"n": "old"})
+        assert caught.value.reason == "taken_over"
+        new.save(20, {"n": "again"})  # 30 is of this term, and ahead
+        latest = new.latest()
+        assert latest is not None
+        assert latest.state == {"n": "again"}
+        # the old ones stay until two of the new term are there
+        assert (tmp_path / "checkpoint-000000000010-1.safetensors").exists()
+        new.save(25, {"n": "again"})
+    assert names(tmp_path) == [
+        ".term-2",
+        "checkpoint-000000000020-2.safetensors",
+        "checkpoint-000000000025-2.safetensors",
+        "checkpoint-000000000030-2.safetensors.aside",
+    ]
+
+
+def test_a_successor_that_removed_what_was_unfinished_is_named(tmp_path: Path) -> None:
+    """A process that finds its half-written file gone is told that another has taken over."""
+    with CheckpointStore(tmp_path) as old, CheckpointStore(tmp_path, keep=1) as new:
+
+        def succeed(point: str) -> None:
+            if point == "before_rename":
+                new.begin_term()
+                new.save(2, {})
+
+        old._crash_point = succeed
+        old.begin_term()
+        with pytest.raises(CheckpointError, match="taken over"):
+            old.save(1, {})
+    assert names(tmp_path) == [".term-2", "checkpoint-000000000002-2.safetensors"]
+
+
+def test_of_two_that_begin_at_once_only_the_later_term_is_confirmed(tmp_path: Path) -> None:
+    """Whoever fenced before a later term began stops, so that terms rise with owners."""
+    with CheckpointStore(tmp_path) as one, CheckpointStore(tmp_path) as other:
+        one.begin_term()
+        other.begin_term()
+        other.confirm_term()
+        with pytest.raises(CheckpointError, match="taken over"):
+            one.confirm_term()
+
+
+def test_a_term_sets_aside_what_is_ahead_of_its_base(tmp_path: Path) -> None:
+    """Whatever was never committed is not taken for the newest, and does not push the base out."""
+    with CheckpointStore(tmp_path, keep=2) as store:
+        base = store.save(10, {"n": 1})
+        for number in (12, 14, 16):  # three starts that crashed before they committed
+            store.begin_term()
+            store.go_on_from(base)
+            store.save(number, {"n": number})
+            assert base.exists()
+    with CheckpointStore(tmp_path) as later:
+        later.claim()  # without a term of its own it goes on in the newest one
+        assert later.save(18, {}).name == "checkpoint-000000000018-3.safetensors"
+
+
+def test_a_shared_folder_is_closed_to_those_who_do_not_share(tmp_path: Path) -> None:
+    """Processes that share a folder claim it beside one another; one that does not is refused."""
+    script = "import sys; from pathlib import Path; from pipeline.checkpoint import CheckpointStore as S\n"
+    script += "S(Path(sys.argv[1])).claim(shared=sys.argv[2] == 'shared')"
+    with CheckpointStore(tmp_path) as store:
+        store.claim(shared=True)
+        assert child(script, str(tmp_path), "shared").returncode == 0
+        assert "belongs to another process" in child(script, str(tmp_path), "alone").stderr
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
