@@ -103,6 +103,13 @@ def open_source(spec: StreamSpec, schema: Schema) -> Source:
     return BlockSource(_reader(spec, schema), schema)
 
 
+def stream_format(source: str) -> str:
+    """Return the format of a file by its name, without a .gz behind it; "" if it is none of those that can be read."""
+    path = Path(source)
+    inner = path.with_suffix("") if path.suffix.lower() == ".gz" else path
+    return FORMATS.get(inner.suffix.lower(), "")
+
+
 def _reader(spec: StreamSpec, schema: Schema) -> BlockReader:
     kind, _, name = spec.source.partition(":")
     if kind in ("river", "synth") and name:
@@ -114,7 +121,7 @@ def _reader(spec: StreamSpec, schema: Schema) -> BlockReader:
     path = Path(spec.source)
     packed = path.suffix.lower() == ".gz"
     ending = (path.with_suffix("") if packed else path).suffix.lower()
-    format_ = FORMATS.get(ending, "")
+    format_ = stream_format(spec.source)
     if spec.max_record_bytes < 1:
         raise SourceError(f"max_record_bytes is {spec.max_record_bytes}, but must be at least 1")
     if not format_:

@@ -30,6 +30,7 @@ learned.
   streamnn replay river:Phishing --plot curve.png    the same for a stream that comes with river
   streamnn run config.toml                           run for months: resume, checkpoints, /metrics
   streamnn record config.toml week.records.jsonl.gz  record the topic that a run reads, to replay it later
+  streamnn produce stream.csv readings --rate 500    play a recorded stream into a topic
   streamnn inspect checkpoints/                      look into a checkpoint
   streamnn config                                    every setting with its meaning and default
   streamnn bench                                     how fast it is on this machine, beside PyTorch and river
@@ -70,6 +71,16 @@ usually written), the pool of the default model, and whole replays of a made-up 
 turns; a figure is the median of its rounds. What else runs on the machine meets all sides, so ratios tell more than rates.
 """
 
+PRODUCE = """\
+Play a recorded stream into a topic, record by record, each as a JSON object: STREAM is a file (.csv, .jsonl, .parquet,
+each also .gz), river:NAME, synth:NAME, or a recording (see `streamnn record`), whose records keep bytes, keys, headers,
+timestamps and partition numbers. Records without a key go to the partitions in turn. The producer is idempotent: what it
+sends again counts once.
+
+  streamnn produce stream.csv readings --bootstrap-servers localhost:9092 --rate 500 --key machine
+  streamnn produce stream.csv readings --config config.toml --rate 60x --moment time
+"""
+
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -87,6 +98,7 @@ def parser() -> argparse.ArgumentParser:
     _replay(commands)
     _run(commands)
     _record(commands)
+    _produce(commands)
     _inspect(commands)
     _config(commands)
     _bench(commands)
@@ -212,6 +224,37 @@ def _record(commands: Any) -> None:
     p.add_argument("--quiet", action="store_true", help="print errors only")
 
 
+def _produce(commands: Any) -> None:
+    p = commands.add_parser(
+        "produce",
+        help="play a recorded stream into a topic",
+        description=PRODUCE,
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("stream", metavar="STREAM", help="file, river:NAME, synth:NAME or a recording")
+    p.add_argument("topic", metavar="TOPIC", help="where to; it has to exist")
+    p.add_argument(
+        "--rate", metavar="R", default="max",
+        help="records a second; max (default): as fast as possible; original: at the pace of the timestamps; 60x: 60"
+        " times that pace",
+    )  # fmt: skip
+    p.add_argument("--key", metavar="FIELD", help="the field whose text is the key; records of one key stay in order")
+    p.add_argument("--moment", metavar="FIELD", help="the field that holds the event time")
+    p.add_argument(
+        "--timestamps", choices=["now", "original"],
+        help="of the records: now, each later than the one before (default), or the event time (default for a recording)",
+    )  # fmt: skip
+    p.add_argument("--skip", metavar="N", type=_count, default=0, help="leave out the first N records")
+    p.add_argument("--limit", metavar="N", type=_count, default=0, help="stop after N records; 0 = all")
+    p.add_argument("--bootstrap-servers", metavar="HOST:PORT[,...]", help="where the cluster is")
+    p.add_argument(
+        "--config", metavar="FILE", type=Path, help="settings, of which [kafka] says how to reach the cluster"
+    )
+    p.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="one setting")
+    p.add_argument("--quiet", action="store_true", help="print errors only")
+
+
 def _inspect(commands: Any) -> None:
     p = commands.add_parser(
         "inspect",
@@ -255,6 +298,12 @@ def _bench(commands: Any) -> None:
     p.add_argument(
         "--rows", metavar="N", type=int, default=20_000, help="length of the stream replayed (default 20000)"
     )
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of records")
+    return int(text)
 
 
 def _names(text: str | None) -> list[str] | None:

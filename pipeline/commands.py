@@ -27,6 +27,7 @@ from pipeline.display import Display
 from pipeline.inspection import describe as describe_checkpoint
 from pipeline.inspection import describe_json
 from pipeline.prequential import Prequential
+from pipeline.produce import produce
 from pipeline.record import record
 from pipeline.server import Health, Server, ServerError
 from pipeline.settings import SettingsError, describe, plain, read_settings
@@ -122,7 +123,15 @@ def bench(space: argparse.Namespace) -> int:
     return DONE
 
 
-COMMANDS = {"replay": replay, "run": run, "record": record, "inspect": inspect, "config": config, "bench": bench}
+COMMANDS = {
+    "replay": replay,
+    "run": run,
+    "record": record,
+    "produce": produce,
+    "inspect": inspect,
+    "config": config,
+    "bench": bench,
+}
 
 
 def _drive(prepared: Prepared, *, quiet: bool, telemetry: Telemetry | None) -> tuple[int, dict[str, Any]]:

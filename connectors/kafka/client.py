@@ -69,7 +69,7 @@ class Outgoing:
     topic: str
     value: bytes | None
     key: bytes | None = None
-    headers: tuple[tuple[str, bytes], ...] = ()
+    headers: tuple[tuple[str, bytes | None], ...] = ()
     partition: int | None = None
     timestamp_ms: int | None = None
     smaller: "Outgoing | None" = None

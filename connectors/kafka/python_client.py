@@ -368,6 +368,12 @@ class PythonWriter:
 
     def produce(self, record: Outgoing) -> None:
         """Take a record."""
+        if (record.value is None and record.key is None) or any(value is None for _, value in record.headers):
+            raise LogError(
+                "configuration",
+                "kafka-python writes no record without key and value, and no header without a value; kafka.client ="
+                " confluent-kafka (extra fast) does",
+            )
         future = _call(
             self._producer.send,
             record.topic,

@@ -58,9 +58,9 @@ def configured(folder, bootstrap, source, *, delivery="at_least_once"):
     return out, dead
 
 
-def same(folder, bootstrap, source, out, dead):
+def same(folder, bootstrap, source, out, dead, *, target="y"):
     """Compare a live run with a replay that wrote p.jsonl, d.jsonl, replay.json and ck-replay."""
-    live = {json.loads(r.value)["event"]: json.loads(r.value)["targets"]["y"] for r in consumed(bootstrap, out)}
+    live = {json.loads(r.value)["event"]: json.loads(r.value)["targets"][target] for r in consumed(bootstrap, out)}
     replayed = read_jsonl(folder / "p.jsonl")
     assert [live[n]["prediction"] for n in range(len(live))] == [line["prediction"] for line in replayed]
     assert [live[n]["probabilities"] for n in range(len(live))] == [line["probabilities"] or {} for line in replayed]
