@@ -38,8 +38,8 @@ class PendingRows:
         return number in self._slots
 
     def put(self, block: Block, rows: IntArray, learner: Model) -> None:
-        """Keep some rows of a block, which has been served by the learner."""
-        if not len(rows):
+        """Keep some rows of a block, which has been served by the learner; none, to bring those held to its size."""
+        if not len(rows) and self._rows is None:
             return
         held = self._fit(block.rows.x.shape[1], block.served.shape[1], learner)
         held = self._widen(held, len(rows))

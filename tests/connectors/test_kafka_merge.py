@@ -9,8 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.errors import SourceError
+from connectors.kafka.beginning import in_order
+from connectors.kafka.client import Partition
 from connectors.kafka.merge import ArrivalMerge, Merge, TimestampMerge
 from connectors.kafka.positions import PositionTrail
+from connectors.kafka.settings import KafkaReading
 from connectors.records import Origin, Record
 
 Log = list[list[int]]  # timestamps of each partition, in log order
@@ -145,3 +148,17 @@ def test_positions_are_remembered_within_a_bound() -> None:
     assert trail.at(91).tolist() == [91]
     with pytest.raises(SourceError, match="most_uncommitted"):
         trail.at(80)
+
+
+def test_events_come_before_labels_of_the_same_time_and_an_order_once_taken_stays() -> None:
+    """Partitions are merged events first; those added later stay behind all, in a new start too."""
+    reading = KafkaReading(topic="z", label_topic="a", group="g")
+    e0, e1, e2, l0, l1 = Partition("z", 0), Partition("z", 1), Partition("z", 2), Partition("a", 0), Partition("a", 1)
+    owned = dict.fromkeys((l0, e1, l1, e0), 0)
+    assert in_order(owned, reading, None) == [e0, e1, l0, l1]
+    state = {
+        "topic": "z", "positions": [[0, 5], [1, 5], [2, 5]], "places": [0, 1, 4],
+        "labels": {"topic": "a", "positions": [[0, 5], [1, 5]], "places": [2, 3]},
+    }  # fmt: skip
+    assert in_order(owned | {e2: 0}, reading, state) == [e0, e1, l0, l1, e2]
+    assert in_order(owned | {e2: 0, Partition("a", 2): 0}, reading, state)[-2:] == [e2, Partition("a", 2)]

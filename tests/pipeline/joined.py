@@ -64,18 +64,18 @@ def records_of(came):
     return found
 
 
-def config(**labels):
-    """A configuration of a single small network whose labels come on a topic of their own."""
+TWO = {"task": "binary", "classes": {"y": [0, 1]}, "kinds": {"a": "number", "b": "number"}}
+
+
+def config(*, stream=TWO, preset="single", **labels):
+    """A configuration of a single small network, or a pool, whose labels come on a topic of their own."""
     return Config(
-        stream=StreamSettings(
-            source="kafka:events", targets=("y",), task="binary", classes={"y": [0, 1]}, id="id",
-            kinds={"a": "number", "b": "number"},
-        ),
-        model=ModelSettings(preset="single", engine="eager"),
+        stream=StreamSettings(source="kafka:events", targets=("y",), id="id", **stream),
+        model=ModelSettings(preset=preset, engine="eager"),
         mode=ModeSettings(batch=1),
         labels=LabelSettings(topic="labels", **labels),
         kafka=KafkaSettings(),
-    )  # fmt: skip
+    )
 
 
 class Loop:
@@ -127,12 +127,13 @@ class Loop:
 
     @property
     def served(self):
-        """Event number and probability (None = nothing served yet) of everything served, in order."""
-        return [
-            (int(n), None if p != p else float(p))
-            for item in self.predictions.items
-            for n, p in zip(item.numbers, item.probabilities["y"][1][:, -1], strict=True)
-        ]
+        """Event number and probabilities by class of everything served, in order, without classes that are not served."""
+        found = []
+        for item in self.predictions.items:
+            classes, p = item.probabilities["y"]
+            for n, row in zip(item.numbers.tolist(), p.tolist(), strict=True):
+                found.append((n, {name: q for name, q in zip(classes, row, strict=True) if q == q}))
+        return found
 
     @property
     def buried(self):
@@ -142,9 +143,9 @@ class Loop:
 
     @property
     def state(self):
-        """What a checkpoint would hold, without the clock."""
+        """What a checkpoint would hold, with the clock at 0."""
         state = self.loop._state({"predictions": 0, "dead_letters": 0})
-        state["loop"]["counters"].pop("seconds")
+        state["loop"]["counters"]["seconds"] = 0.0
         return state
 
 

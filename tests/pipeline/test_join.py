@@ -1,6 +1,7 @@
 """Labels of a topic of their own: the join against a slow one, cuts, stops, bounds and odd records."""
 
 import random
+from collections import Counter
 from dataclasses import asdict
 
 import numpy as np
@@ -10,7 +11,9 @@ import torch
 from connectors import JsonCodec, LabelledCodec, Schema, event_schema, label_schema
 from pipeline.archive import decode, encode
 from pipeline.blocks import Block
-from pipeline.join import LabelJoin
+from pipeline.join import FATES, LabelJoin
+from pipeline.report import labels
+from pipeline.telemetry import Telemetry
 from streamnn.heads import TargetSpec
 from streamnn.learner import Learner, LearnerSpec
 from streamnn.operations import Kind, Rows
@@ -113,14 +116,75 @@ def test_weights_scores_and_letters_do_not_depend_on_cuts():
         assert same(cut.state, want)
 
 
+def growing(seed, events):
+    """A scenario in which fields and classes appear later and later, so that everything grows while events wait."""
+    draw, came = random.Random(seed), scenario(seed, events, odd=0.0)
+    for topic, _, value in came:
+        n = int(value["id"][1:])
+        if topic == "events":
+            value |= {f"f{n // 9}": draw.random(), "kind": f"k{n // 12}"}
+        else:
+            value["y"] = f"c{draw.randrange(1 + n // 3)}"
+    return came
+
+
+def test_a_pool_learns_labels_that_come_apart():
+    """With a pool as the model cuts change nothing either."""
+    records = records_of(scenario(9, 120))
+    whole = Loop(records, config(preset="lite", wait_s=1.0)).run()
+    assert whole.loop.counters.learned > 50
+    cut = Loop(records, config(preset="lite", wait_s=1.0), cuts=random.Random(1)).run()
+    assert cut.served == whole.served
+    assert same(cut.state, whole.state)
+
+
+def test_events_wait_while_fields_and_classes_are_added():
+    """With new fields, categories and classes while events wait, cuts and stops change nothing."""
+    settings = config(stream={"task": "multiclass"}, wait_s=1.0)
+    records = records_of(growing(7, 110))
+    whole = Loop(records, settings).run()
+    assert whole.loop.parts.learner.growths["features"] > 0
+    assert whole.loop.parts.learner.growths["classes"] > 0
+    assert len(whole.served[-1][1]) > 8
+    cut = Loop(records, settings, cuts=random.Random(1)).run()
+    assert cut.served == whole.served
+    assert same(cut.state, whole.state)
+    first = Loop(records, settings, cuts=random.Random(2)).run(12)
+    then = Loop(records, settings, checkpoint=decode(encode(0, first.state, created_s=0.0), "kept")).run()
+    assert first.served + then.served == whole.served
+    assert same(then.state, whole.state)
+
+
+def test_metrics_and_report_tell_what_became_of_labels():
+    """Prometheus is told each count once, over a stop too, and what waits; the report has the same figures."""
+    records, told = records_of(scenario(8, 120)), Counter()
+    first = Loop(records, config(wait_s=1.0)).run(1)
+    then = Loop(records, config(wait_s=1.0), checkpoint=decode(encode(0, first.state, created_s=0.0), "kept"))
+    for made, blocks in ((first, 0), (then, 10**9)):
+        telemetry = Telemetry()
+        if made is then:
+            telemetry.resumed(made.loop)
+        made.run(blocks)
+        telemetry.block(made.loop)
+        for fate in FATES:
+            told[fate] += telemetry.registry.get_sample_value("streamnn_labels_joined_total", {"fate": fate})
+    queue = then.loop.parts.queue
+    assert told == queue.counts
+    assert told["joined"] > 50
+    telemetry.gauges(then.loop)
+    assert telemetry.registry.get_sample_value("streamnn_labels_pending") == len(queue)
+    assert telemetry.registry.get_sample_value("streamnn_labels_early") == queue.early
+    figures = labels(queue)
+    assert figures == {**told, "events_waiting": len(queue), "labels_waiting": queue.early}
+
+
 @pytest.mark.parametrize("blocks", [1, 9, 25])
 def test_a_stop_and_a_new_start_change_nothing(blocks):
     """A loop that goes on from the bytes of a checkpoint comes to what one that was not stopped comes to."""
     records = records_of(scenario(2, 120))
     whole = Loop(records, config(wait_s=1.0)).run()
     first = Loop(records, config(wait_s=1.0), cuts=random.Random(blocks)).run(blocks)
-    state = {**first.loop._state({"predictions": 0, "dead_letters": 0}), "sinks": {"predictions": 0, "dead_letters": 0}}
-    kept = decode(encode(0, state, created_s=0.0), "kept")
+    kept = decode(encode(0, first.state, created_s=0.0), "kept")
     then = Loop(records, config(wait_s=1.0), cuts=random.Random(-blocks), checkpoint=kept).run()
     assert first.served + then.served == whole.served
     assert sorted(first.buried + then.buried) == whole.buried
