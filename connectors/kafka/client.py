@@ -1,7 +1,7 @@
 """What is asked of a Kafka library: the small interface that both libraries are put behind.
 
-Everything above this line speaks of partitions, records and `LogError`; only `python_client` imports
-kafka-python and only `fast_client` imports confluent-kafka. Both pass one battery of tests on a real broker.
+Everything above this line speaks of partitions, records and `LogError`; only files named python_*
+import kafka-python, and only those named fast_* confluent-kafka. Both pass one battery of tests on a real broker.
 
 Offsets count as in Kafka: a position is the offset of the record read next. A commit stores positions under a
 group, each with a note (a short text).

@@ -1,6 +1,6 @@
-"""confluent-kafka (librdkafka, the extra `fast`) behind the small interface; the only file that imports it.
+"""confluent-kafka (librdkafka, the extra `fast`) behind the small interface: readers and writers.
 
-Several times faster than kafka-python, and compiled code. Differences that are evened out here: it reports
+Only files named fast_* import it. Several times faster than kafka-python, and compiled code. Differences that are evened out here: it reports
 the end of a partition instead of a position behind markers; it reports what a producer could not deliver by
 callbacks; its positions are looked up as another kind of reader would see them, so the ends are asked for
 with the isolation level.
@@ -23,17 +23,9 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
-from connectors.kafka.client import (
-    HEARTBEAT_S,
-    SESSION_S,
-    SILENT_S,
-    Committed,
-    Fault,
-    LogError,
-    Outgoing,
-    Partition,
-    Settled,
-)
+from connectors.kafka.client import Committed, LogError, Outgoing, Partition, Settled
+from connectors.kafka.fast_faults import Errors, Translating, translated
+from connectors.kafka.fast_member import FastMember, settings_of_member
 from connectors.kafka.settings import KafkaConnection
 from connectors.records import Origin, Record
 
@@ -41,61 +33,6 @@ _ATTEMPT_S = 3.0
 _TAKE_OVER_S = 15.0  # at least: an earlier transaction may have to be ended first
 _NO_GROUP = "streamnn-none"  # the library insists on a name; nothing is ever committed under this one
 _SPEC: Any = OffsetSpec
-_FAULTS: Mapping[int, Fault] = {
-    KafkaError._TRANSPORT: "unreachable",
-    KafkaError._TIMED_OUT: "unreachable",
-    KafkaError._MSG_TIMED_OUT: "unreachable",
-    KafkaError._ALL_BROKERS_DOWN: "unreachable",
-    KafkaError._RESOLVE: "unreachable",
-    KafkaError._QUEUE_FULL: "unreachable",
-    KafkaError.REQUEST_TIMED_OUT: "unreachable",
-    # a partition or coordinator that is moving: asking again helps
-    KafkaError.NOT_LEADER_FOR_PARTITION: "unreachable",
-    KafkaError.LEADER_NOT_AVAILABLE: "unreachable",
-    KafkaError.FENCED_LEADER_EPOCH: "unreachable",
-    KafkaError.UNKNOWN_LEADER_EPOCH: "unreachable",
-    KafkaError.COORDINATOR_NOT_AVAILABLE: "unreachable",
-    KafkaError.NOT_COORDINATOR: "unreachable",
-    KafkaError.COORDINATOR_LOAD_IN_PROGRESS: "unreachable",
-    KafkaError.NETWORK_EXCEPTION: "unreachable",
-    KafkaError.BROKER_NOT_AVAILABLE: "unreachable",
-    KafkaError.REPLICA_NOT_AVAILABLE: "unreachable",
-    KafkaError.OFFSET_NOT_AVAILABLE: "unreachable",
-    KafkaError.NOT_ENOUGH_REPLICAS: "unreachable",
-    KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND: "unreachable",
-    KafkaError.UNSTABLE_OFFSET_COMMIT: "unreachable",
-    KafkaError.KAFKA_STORAGE_ERROR: "unreachable",
-    KafkaError.CONCURRENT_TRANSACTIONS: "unreachable",
-    KafkaError.NOT_CONTROLLER: "unreachable",
-    KafkaError._WAIT_COORD: "unreachable",
-    KafkaError._RETRY: "unreachable",
-    KafkaError._TIMED_OUT_QUEUE: "unreachable",
-    KafkaError.UNKNOWN_TOPIC_OR_PART: "unknown_topic",
-    KafkaError._UNKNOWN_TOPIC: "unknown_topic",
-    KafkaError._UNKNOWN_PARTITION: "unknown_topic",
-    KafkaError.TOPIC_EXCEPTION: "unknown_topic",
-    KafkaError.OFFSET_OUT_OF_RANGE: "out_of_range",
-    KafkaError._AUTO_OFFSET_RESET: "out_of_range",
-    KafkaError._AUTHENTICATION: "refused",
-    KafkaError.SASL_AUTHENTICATION_FAILED: "refused",
-    KafkaError.TOPIC_AUTHORIZATION_FAILED: "refused",
-    KafkaError.GROUP_AUTHORIZATION_FAILED: "refused",
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED: "refused",
-    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "refused",
-    KafkaError._SSL: "untrusted",
-    KafkaError._FENCED: "fenced",
-    KafkaError._FATAL: "fenced",
-    KafkaError._STATE: "fenced",
-    KafkaError._PURGE_QUEUE: "fenced",
-    KafkaError._PURGE_INFLIGHT: "fenced",
-    KafkaError.INVALID_PRODUCER_EPOCH: "fenced",
-    KafkaError.INVALID_PRODUCER_ID_MAPPING: "fenced",
-    KafkaError.INVALID_TXN_STATE: "fenced",
-    KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER: "fenced",
-    KafkaError.PRODUCER_FENCED: "fenced",
-    KafkaError.MSG_SIZE_TOO_LARGE: "too_large",
-    KafkaError._INVALID_ARG: "configuration",
-}
 
 
 class FastLibrary:
@@ -106,7 +43,7 @@ class FastLibrary:
 
     def reader(self, *, group: str, committed_only: bool, wait_s: float | None = None) -> "FastReader":
         """Connect a reader; see `Library`."""
-        common, errors = _security(self._connection), _Errors()
+        common, errors = _security(self._connection), Errors()
         settings = {
             "group.id": group or _NO_GROUP,
             "enable.auto.commit": False,
@@ -120,7 +57,7 @@ class FastLibrary:
             "topic.metadata.refresh.interval.ms": 10_000,
             "error_cb": errors,
         }
-        with _Translating("configuration"):
+        with Translating("configuration"):
             consumer = Consumer({**common, **settings, **self._connection.common, **self._connection.consumer})
             admin = AdminClient({**common, **self._connection.common})
         _reach(consumer, errors, self._connection, wait_s)
@@ -130,7 +67,7 @@ class FastLibrary:
         self, *, transactional_id: str, transaction_timeout_s: float, wait_s: float | None = None
     ) -> "FastWriter":
         """Connect a writer; see `Library`."""
-        common, errors = _security(self._connection), _Errors()
+        common, errors = _security(self._connection), Errors()
         settings: dict[str, Any] = {
             "enable.idempotence": True,
             "acks": "all",
@@ -149,7 +86,7 @@ class FastLibrary:
                 "transactional.id": transactional_id,
                 "transaction.timeout.ms": int(transaction_timeout_s * 1000),
             }
-        with _Translating("configuration"):
+        with Translating("configuration"):
             producer = Producer({**common, **settings, **self._connection.common, **self._connection.producer})
         _reach(producer, errors, self._connection, wait_s)
         writer = FastWriter(producer, {**common, **self._connection.common}, errors)
@@ -159,20 +96,9 @@ class FastLibrary:
 
     def member(self, *, group: str, topic: str, name: str, wait_s: float | None = None) -> "FastMember":
         """Connect a member of a group; see `Library`."""
-        common, errors = _security(self._connection), _Errors()
-        settings = {
-            "group.id": group,
-            "client.id": name,
-            "partition.assignment.strategy": "range",
-            "session.timeout.ms": int(SESSION_S * 1000),
-            "heartbeat.interval.ms": int(HEARTBEAT_S * 1000),
-            "max.poll.interval.ms": int(SILENT_S * 1000),
-            "enable.auto.commit": False,
-            "enable.auto.offset.store": False,
-            "allow.auto.create.topics": False,
-            "error_cb": errors,
-        }
-        with _Translating("configuration"):
+        common, errors = _security(self._connection), Errors()
+        settings = settings_of_member(group, name) | {"error_cb": errors}
+        with Translating("configuration"):
             consumer = Consumer({**common, **settings, **self._connection.common, **self._connection.consumer})
         _reach(consumer, errors, self._connection, wait_s)
         return FastMember(consumer, topic)
@@ -193,7 +119,7 @@ class FastReader:
 
     def topic_id(self, topic: str) -> str:
         """Return the topic's id."""
-        with _Translating("failed"):
+        with Translating("failed"):
             asked = self._admin.describe_topics(TopicCollection([topic]), request_timeout=_ATTEMPT_S)
             found = asked[topic].result().topic_id
         low = found.get_least_significant_bits() & (2**64 - 1)
@@ -210,20 +136,20 @@ class FastReader:
     def at_time(self, moments_ms: Mapping[Partition, int], *, timeout_s: float) -> dict[Partition, int | None]:
         """Return the first offsets at or after the moments."""
         asked = [TopicPartition(p.topic, p.number, moment) for p, moment in moments_ms.items()]
-        with _Translating("failed"):
+        with Translating("failed"):
             found = self._consumer.offsets_for_times(asked, timeout=timeout_s)
         return {Partition(tp.topic, tp.partition): tp.offset if tp.offset >= 0 else None for tp in found}
 
     def assign(self, positions: Mapping[Partition, int]) -> None:
         """Assign, and seek."""
         self._positions, self._held = dict(positions), None
-        with _Translating("failed"):
+        with Translating("failed"):
             self._consumer.assign([TopicPartition(p.topic, p.number, offset) for p, offset in positions.items()])
 
     def poll(self, timeout_s: float, most: int) -> dict[Partition, list[Record]]:
         """Return what has arrived."""
         self._raise()
-        with _Translating("failed"):
+        with Translating("failed"):
             # the library waits until a batch is full or the time is over; so ask for all that is there, then for one
             arrived: list[Any] = self._consumer.consume(most, 0.0) or self._consumer.consume(1, timeout_s)
         found: dict[Partition, list[Record]] = {}
@@ -254,23 +180,23 @@ class FastReader:
 
     def pause(self, partitions: Collection[Partition]) -> None:
         """Pause."""
-        with _Translating("failed"):
+        with Translating("failed"):
             self._consumer.pause([TopicPartition(p.topic, p.number) for p in partitions])
 
     def resume(self, partitions: Collection[Partition]) -> None:
         """Resume."""
-        with _Translating("failed"):
+        with Translating("failed"):
             self._consumer.resume([TopicPartition(p.topic, p.number) for p in partitions])
 
     def commit(self, offsets: Mapping[Partition, int], note: str, *, timeout_s: float) -> None:
         """Commit; the library has its own time-out."""
         del timeout_s
-        with _Translating("failed"):
+        with Translating("failed"):
             self._consumer.commit(offsets=_noted(offsets, note), asynchronous=False)
 
     def committed(self, partitions: Collection[Partition], *, timeout_s: float) -> dict[Partition, Committed]:
         """Return what is committed."""
-        with _Translating("failed"):
+        with Translating("failed"):
             found = self._consumer.committed([TopicPartition(p.topic, p.number) for p in partitions], timeout_s)
         return {
             Partition(tp.topic, tp.partition): Committed(tp.offset, tp.metadata or "") for tp in found if tp.offset >= 0
@@ -284,7 +210,7 @@ class FastReader:
         if not partitions:
             return {}
         asked = {TopicPartition(p.topic, p.number): which for p in partitions}
-        with _Translating("failed"):
+        with Translating("failed"):
             found = self._admin.list_offsets(asked, isolation_level=self._isolation, request_timeout=timeout_s)
             return {Partition(tp.topic, tp.partition): int(f.result().offset) for tp, f in found.items()}
 
@@ -297,55 +223,15 @@ class FastReader:
         if error.code() == KafkaError._PARTITION_EOF:
             self._positions[Partition(message.topic(), message.partition())] = message.offset()
             return
-        found = _translated(error, "failed")
+        found = translated(error, "failed")
         if found.fault != "unreachable":  # the library connects again by itself
             self._held = found
-
-
-class FastMember:
-    """A `LogMember` on confluent-kafka's consumer."""
-
-    def __init__(self, consumer: Consumer, topic: str) -> None:
-        self._consumer = consumer
-        self._share: frozenset[int] | None = None
-        self._id = ""
-        with _Translating("failed"):
-            consumer.subscribe([topic], on_assign=self._given, on_revoke=_let_go, on_lost=_let_go)
-
-    def poll(self, timeout_s: float) -> frozenset[int] | None:
-        """Take part; nothing is ever fetched, since nothing is ever assigned to the reading side."""
-        with _Translating("failed"):
-            message = self._consumer.poll(timeout_s)
-            found = self._consumer.memberid() or ""
-        # the library comes back by itself, under a new id
-        if self._id and found != self._id:
-            raise LogError("fenced", f"member {self._id!r} has lost its place in the group")
-        if message is not None and (error := message.error()) is not None:
-            told = _translated(error, "failed")
-            if told.fault != "unreachable":
-                raise told
-        if self._share is not None:
-            self._id = found
-        return self._share
-
-    def close(self) -> None:
-        """Leave."""
-        self._consumer.close()
-
-    def _given(self, consumer: Consumer, partitions: Collection[Any]) -> None:
-        consumer.assign([])
-        self._share = frozenset(tp.partition for tp in partitions)
-
-
-def _let_go(consumer: Consumer, _: Collection[Any]) -> None:
-    """Wait for what is assigned next: while a group agrees anew, nobody else has begun."""
-    consumer.unassign()
 
 
 class FastWriter:
     """A `LogWriter` on confluent-kafka's producer."""
 
-    def __init__(self, producer: Producer, common: Mapping[str, Any], errors: "_Errors") -> None:
+    def __init__(self, producer: Producer, common: Mapping[str, Any], errors: Errors) -> None:
         self._producer, self._common, self._errors = producer, common, errors
         self._failed: list[tuple[Outgoing, LogError]] = []
         self._under_way: dict[int, Outgoing] = {}
@@ -353,7 +239,7 @@ class FastWriter:
 
     def take_over(self, *, timeout_s: float) -> None:
         """Finish what an earlier writer of the same id left open, and fence it."""
-        with _Translating("failed"):
+        with Translating("failed"):
             self._producer.init_transactions(timeout_s)
 
     def partitions(self, topic: str, *, timeout_s: float) -> tuple[int, ...]:
@@ -379,7 +265,7 @@ class FastWriter:
             held = len(self._under_way)
             raise LogError("unreachable", f"the library holds {held} records, and takes no more") from error
         except KafkaException as error:
-            raise _translated(error.args[0], "failed") from error
+            raise translated(error.args[0], "failed") from error
         self._under_way[self._given] = record
         self._given += 1
         self._serve(0.0)
@@ -398,7 +284,7 @@ class FastWriter:
     def begin(self) -> None:
         """Begin a transaction."""
         self._errors.told = []
-        with _Translating("failed"):
+        with Translating("failed"):
             self._producer.begin_transaction()
 
     def commit(self, offsets: Mapping[Partition, int], group: str, note: str, *, timeout_s: float) -> None:
@@ -406,7 +292,7 @@ class FastWriter:
         if self._errors.told:
             # a producer that lost its broker in this transaction never returns from sending positions, whatever its time-out
             raise LogError("failed", f"the connection was lost within the transaction: {self._errors.told[-1]}")
-        with _Translating("failed"):
+        with Translating("failed"):
             if offsets:
                 member = Consumer({**self._common, "group.id": group})
                 try:
@@ -418,7 +304,7 @@ class FastWriter:
 
     def abort(self, *, timeout_s: float) -> None:
         """Abort the transaction."""
-        with _Translating("failed"):
+        with Translating("failed"):
             self._producer.abort_transaction(timeout_s)
 
     def close(self) -> tuple[Outgoing, ...]:
@@ -439,43 +325,17 @@ class FastWriter:
         except (KafkaException, SystemError) as error:
             # a fatal error, such as of a fenced producer, is raised here, and reports that follow it get lost with it
             fatal = error.args[0] if isinstance(error, KafkaException) else error.__cause__ or error
-            told = _translated(fatal, "fenced") if isinstance(fatal, KafkaError) else LogError("fenced", str(fatal))
+            told = translated(fatal, "fenced") if isinstance(fatal, KafkaError) else LogError("fenced", str(fatal))
             self._failed += [(record, told) for record in self._under_way.values()]
             self._under_way.clear()
 
     def _done(self, number: int, error: KafkaError | None, _: object) -> None:
         record = self._under_way.pop(number, None)
         if error is not None and record is not None:
-            self._failed.append((record, _translated(error, "failed")))
+            self._failed.append((record, translated(error, "failed")))
 
 
-class _Errors:
-    """Remembers what the library reports outside of calls."""
-
-    def __init__(self) -> None:
-        self.told: list[LogError] = []
-
-    def __call__(self, error: KafkaError) -> None:
-        self.told = [*self.told, _translated(error, "failed")][-20:]
-
-
-class _Translating:
-    """Turns what the library raises into a LogError."""
-
-    def __init__(self, otherwise: Fault) -> None:
-        self._otherwise: Fault = otherwise
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if isinstance(error, KafkaException):
-            raise _translated(error.args[0], self._otherwise) from error
-        if isinstance(error, (RuntimeError, TypeError, ValueError)):
-            raise LogError(self._otherwise, f"{type(error).__name__}: {error}") from error
-
-
-def _reach(client: Consumer | Producer, errors: _Errors, connection: KafkaConnection, wait_s: float | None) -> None:
+def _reach(client: Consumer | Producer, errors: Errors, connection: KafkaConnection, wait_s: float | None) -> None:
     """Wait until a broker answers, within the time allowed at start."""
     wait_s = connection.start_wait_s if wait_s is None else wait_s
     deadline = time.monotonic() + wait_s
@@ -489,7 +349,7 @@ def _reach(client: Consumer | Producer, errors: _Errors, connection: KafkaConnec
                 if told.fault in {"refused", "untrusted"}:
                     raise LogError(told.fault, f"{connection.bootstrap_servers}: {told}") from error
             if time.monotonic() >= deadline:
-                why = errors.told[-1] if errors.told else _translated(error.args[0], "unreachable")
+                why = errors.told[-1] if errors.told else translated(error.args[0], "unreachable")
                 raise LogError(
                     "unreachable",
                     f"no Kafka broker answers at {connection.bootstrap_servers} ({why}) within {wait_s:g} s",
@@ -499,12 +359,12 @@ def _reach(client: Consumer | Producer, errors: _Errors, connection: KafkaConnec
 
 
 def _partitions(client: Consumer | Producer, topic: str, timeout_s: float) -> tuple[int, ...]:
-    with _Translating("failed"):
+    with Translating("failed"):
         found = client.list_topics(topic, timeout=timeout_s).topics.get(topic)
-    if found is None or (found.error is not None and _translated(found.error, "failed").fault == "unknown_topic"):
+    if found is None or (found.error is not None and translated(found.error, "failed").fault == "unknown_topic"):
         return ()
     if found.error is not None:
-        raise _translated(found.error, "failed")
+        raise translated(found.error, "failed")
     return tuple(sorted(found.partitions))
 
 
@@ -530,13 +390,6 @@ def _security(connection: KafkaConnection) -> dict[str, Any]:
         if connection.user:
             settings |= {"sasl.username": connection.user, "sasl.password": connection.password()}
     return settings
-
-
-def _translated(error: KafkaError, otherwise: Fault) -> LogError:
-    fault = _FAULTS.get(error.code(), "fenced" if error.fatal() or error.txn_requires_abort() else otherwise)
-    if fault == "failed" and error.retriable():
-        fault = "unreachable"
-    return LogError(fault, f"{error.name()}: {error.str()}")
 
 
 def _noted(offsets: Mapping[Partition, int], note: str) -> list[TopicPartition]:

@@ -1,4 +1,4 @@
-"""kafka-python behind the small interface. The only file that imports it.
+"""kafka-python behind the small interface: readers and writers. Only files named python_* import it.
 
 Choices made here, each for a reason met in practice: one attempt to connect takes 3 s, and what the library
 only logs (wrong password, untrusted certificate) is read from its log, since what it raises says "unable to
@@ -18,20 +18,11 @@ from typing import Any
 
 import kafka  # type: ignore[import-untyped]
 from kafka import errors
-from kafka.coordinator.assignors.range import RangePartitionAssignor  # type: ignore[import-untyped]
 from kafka.net.compat import KafkaNetClient  # type: ignore[import-untyped]
 
-from connectors.kafka.client import (
-    HEARTBEAT_S,
-    SESSION_S,
-    SILENT_S,
-    Committed,
-    Fault,
-    LogError,
-    Outgoing,
-    Partition,
-    Settled,
-)
+from connectors.kafka.client import Committed, Fault, LogError, Outgoing, Partition, Settled
+from connectors.kafka.python_faults import call, milliseconds, translated
+from connectors.kafka.python_member import PythonMember, settings_of_member
 from connectors.kafka.settings import KafkaConnection
 from connectors.records import Origin, Record
 
@@ -39,31 +30,7 @@ _ATTEMPT_S = 3.0
 _TAKE_OVER_S = 15.0  # at least: an earlier transaction may have to be ended first
 _FETCH_BYTES = 4 * 2**20
 _MOST_POLLED = 5_000
-_AGREE_S, _LEAVE_S = 3.0, 5.0  # how long a group is waited for: for others to join too, and to take note of a leave
 _NUL = "\0"  # confluent-kafka commits notes with one behind them, and reads on to one: into other memory without it
-_FAULTS: tuple[tuple[tuple[type[Exception], ...], Fault], ...] = (
-    ((errors.UnknownTopicOrPartitionError, errors.InvalidTopicError, errors.UnknownTopicIdError), "unknown_topic"),
-    ((errors.OffsetOutOfRangeError, errors.NoOffsetForPartitionError, errors.LogTruncationError), "out_of_range"),
-    ((errors.AuthorizationError, errors.SaslAuthenticationFailedError), "refused"),
-    (
-        (
-            errors.ProducerFencedError,
-            errors.InvalidProducerEpochError,
-            errors.OutOfOrderSequenceNumberError,
-            errors.UnknownProducerIdError,
-            errors.InvalidProducerIdMappingError,
-            errors.InvalidTxnStateError,
-            errors.TransactionAbortedError,
-            errors.TransactionCoordinatorFencedError,
-            errors.TransactionAbortableError,
-            errors.IllegalStateError,
-        ),
-        "fenced",
-    ),
-    ((errors.MessageSizeTooLargeError, errors.RecordListTooLargeError), "too_large"),
-    ((errors.KafkaConfigurationError, errors.UnsupportedVersionError), "configuration"),
-    ((errors.RetriableError, errors.InvalidMetadataError), "unreachable"),
-)
 
 
 class PythonLibrary:
@@ -130,18 +97,7 @@ class PythonLibrary:
 
     def member(self, *, group: str, topic: str, name: str, wait_s: float | None = None) -> "PythonMember":
         """Connect a member of a group; see `Library`."""
-        settings = {
-            "group_id": group,
-            "client_id": name,
-            "partition_assignment_strategy": [RangePartitionAssignor],
-            "session_timeout_ms": _ms(SESSION_S),
-            "heartbeat_interval_ms": _ms(HEARTBEAT_S),
-            "max_poll_interval_ms": _ms(SILENT_S),
-            "enable_auto_commit": False,
-            "auto_offset_reset": "latest",
-            "allow_auto_create_topics": False,
-            "metrics_enabled": False,
-        }
+        settings = settings_of_member(group, name)
         return PythonMember(self._connect(kafka.KafkaConsumer, settings, self._connection.consumer, wait_s), topic)
 
     def _connect(
@@ -173,7 +129,7 @@ class PythonLibrary:
                             f"no Kafka broker answers at {connection.bootstrap_servers} ({why}) within {wait_s:g} s",
                         ) from error
                 except (errors.KafkaError, TypeError, ValueError, AssertionError, OSError, RuntimeError) as error:
-                    raise _translated(error, "configuration") from error
+                    raise translated(error, "configuration") from error
 
 
 class PythonReader:
@@ -185,7 +141,7 @@ class PythonReader:
     def partitions(self, topic: str, *, timeout_s: float) -> tuple[int, ...]:
         """Return the partition numbers of a topic."""
         del timeout_s  # the library waits for its own request time-out, and only where it does not know the topic
-        found = _call(self._consumer.partitions_for_topic, topic)
+        found = call(self._consumer.partitions_for_topic, topic)
         return tuple(sorted(found)) if found else ()
 
     def topic_id(self, topic: str) -> str:
@@ -195,23 +151,23 @@ class PythonReader:
 
     def begin(self, partitions: Collection[Partition], *, timeout_s: float) -> dict[Partition, int]:
         """Return the first offsets."""
-        return _back(_call(self._consumer.beginning_offsets, _there(partitions), timeout_ms=_ms(timeout_s)))
+        return _back(call(self._consumer.beginning_offsets, _there(partitions), timeout_ms=milliseconds(timeout_s)))
 
     def end(self, partitions: Collection[Partition], *, timeout_s: float) -> dict[Partition, int]:
         """Return the offsets behind the last records."""
-        return _back(_call(self._consumer.end_offsets, _there(partitions), timeout_ms=_ms(timeout_s)))
+        return _back(call(self._consumer.end_offsets, _there(partitions), timeout_ms=milliseconds(timeout_s)))
 
     def at_time(self, moments_ms: Mapping[Partition, int], *, timeout_s: float) -> dict[Partition, int | None]:
         """Return the first offsets at or after the moments."""
         asked = {_tp(partition): moment for partition, moment in moments_ms.items()}
-        found = _call(self._consumer.offsets_for_times, asked, timeout_ms=_ms(timeout_s))
+        found = call(self._consumer.offsets_for_times, asked, timeout_ms=milliseconds(timeout_s))
         return {p: None if found.get(_tp(p)) is None else int(found[_tp(p)].offset) for p in moments_ms}
 
     def assign(self, positions: Mapping[Partition, int]) -> None:
         """Assign, and seek."""
-        _call(self._consumer.assign, _there(positions))
+        call(self._consumer.assign, _there(positions))
         for partition, offset in positions.items():
-            _call(self._consumer.seek, _tp(partition), offset)
+            call(self._consumer.seek, _tp(partition), offset)
 
     def poll(self, timeout_s: float, most: int) -> dict[Partition, list[Record]]:
         """Return what has arrived."""
@@ -219,7 +175,7 @@ class PythonReader:
         # the library (3.0.12) leaves a used up fetch here: such partitions would never be read again
         if not self._consumer._fetcher._next_partition_records:
             self._consumer._fetcher._next_partition_records = None
-        arrived = _call(self._consumer.poll, timeout_ms=_ms(timeout_s), max_records=min(most, _MOST_POLLED))
+        arrived = call(self._consumer.poll, timeout_ms=milliseconds(timeout_s), max_records=min(most, _MOST_POLLED))
         return {
             Partition(tp.topic, tp.partition): [
                 Record(
@@ -240,111 +196,28 @@ class PythonReader:
 
     def pause(self, partitions: Collection[Partition]) -> None:
         """Pause."""
-        _call(self._consumer.pause, *_there(partitions))
+        call(self._consumer.pause, *_there(partitions))
 
     def resume(self, partitions: Collection[Partition]) -> None:
         """Resume."""
-        _call(self._consumer.resume, *_there(partitions))
+        call(self._consumer.resume, *_there(partitions))
 
     def commit(self, offsets: Mapping[Partition, int], note: str, *, timeout_s: float) -> None:
         """Commit."""
-        _call(self._consumer.commit, _noted(offsets, note), timeout_ms=_ms(timeout_s))
+        call(self._consumer.commit, _noted(offsets, note), timeout_ms=milliseconds(timeout_s))
 
     def committed(self, partitions: Collection[Partition], *, timeout_s: float) -> dict[Partition, Committed]:
         """Return what is committed."""
         found = {}
         for partition in partitions:
-            one = _call(self._consumer.committed, _tp(partition), metadata=True, timeout_ms=_ms(timeout_s))
+            one = call(self._consumer.committed, _tp(partition), metadata=True, timeout_ms=milliseconds(timeout_s))
             if one is not None:
                 found[partition] = Committed(int(one.offset), str(one.metadata or "").rstrip(_NUL))
         return found
 
     def close(self) -> None:
         """Close."""
-        _call(self._consumer.close, autocommit=False, timeout_ms=2_000)
-
-
-class PythonMember:
-    """A `LogMember` on kafka-python's consumer, which takes part in a thread of its own.
-
-    If `poll` of the library (3.0.12) ends before the group has agreed, it forgets what the group then agrees on and has it
-    agree again: a loop that takes part for a moment now and then would keep its group agreeing for ever.
-    """
-
-    def __init__(self, consumer: Any, topic: str) -> None:
-        self._consumer = consumer
-        self._given: frozenset[int] | None = None
-        self._share: frozenset[int] | None = None
-        self._failed: LogError | None = None
-        self._id = ""
-        self._asked, self._news, self._closing = time.monotonic(), threading.Event(), False
-        _call(consumer.partitions_for_topic, topic)  # or it would share out nothing, learn of them, and do it all again
-        _call(consumer.subscribe, [topic], listener=_Listener(self._take))
-        self._thread = threading.Thread(target=self._take_part, name="member of a group", daemon=True)
-        self._thread.start()
-
-    def poll(self, timeout_s: float) -> frozenset[int] | None:
-        """Say what is known."""
-        self._asked = time.monotonic()
-        if self._news.wait(timeout_s):
-            self._news.clear()
-        if self._failed is not None:
-            raise self._failed
-        return self._share
-
-    def close(self) -> None:
-        """Leave."""
-        self._closing = True
-        self._thread.join(_AGREE_S + _LEAVE_S)
-        _call(self._consumer.close, autocommit=False, timeout_ms=_ms(_LEAVE_S))
-
-    def _take_part(self) -> None:
-        while not self._closing and self._failed is None:
-            try:
-                if time.monotonic() - self._asked >= SILENT_S:
-                    self._consumer.close(autocommit=False, timeout_ms=_ms(_LEAVE_S))
-                    self._failed = LogError("fenced", f"nobody has asked for {SILENT_S:g} s whose turn it is")
-                    break
-                if self._consumer._coordinator.need_rejoin():
-                    self._consumer._coordinator.poll(timeout_ms=_ms(_AGREE_S))
-                self._consumer.poll(timeout_ms=100)
-                self._look()
-            except errors.KafkaError as error:
-                if (told := _translated(error, "failed")).fault != "unreachable":
-                    self._failed = told
-            except LogError as error:
-                self._failed = error
-        self._news.set()
-
-    def _look(self) -> None:
-        """Publish what the group has agreed on, if this is still the same member."""
-        # the library comes back by itself under a new id; it has no public way to it
-        found = self._consumer._coordinator._generation.member_id
-        if self._id and found != self._id:
-            raise LogError("fenced", f"member {self._id!r} has lost its place in the group")
-        if self._given is not None:
-            self._id = found
-            self._consumer.pause(*self._consumer.assignment())  # nothing is to be read
-        if self._given != self._share:
-            self._share = self._given
-            self._news.set()
-
-    def _take(self, partitions: Collection[Any]) -> None:
-        self._given = frozenset(tp.partition for tp in partitions)
-
-
-class _Listener(kafka.ConsumerRebalanceListener):  # type: ignore[misc]
-    """Hands on what a member is given."""
-
-    def __init__(self, given: Callable[[Collection[Any]], None]) -> None:
-        self._given = given
-
-    def on_partitions_assigned(self, assigned: Collection[Any]) -> None:
-        """Hand on."""
-        self._given(assigned)
-
-    def on_partitions_revoked(self, revoked: Collection[Any]) -> None:
-        """Wait for what is assigned next: while a group agrees anew, nobody else has begun."""
+        call(self._consumer.close, autocommit=False, timeout_ms=2_000)
 
 
 class PythonWriter:
@@ -374,7 +247,7 @@ class PythonWriter:
                 "kafka-python writes no record without key and value, and no header without a value; kafka.client ="
                 " confluent-kafka (extra fast) does",
             )
-        future = _call(
+        future = call(
             self._producer.send,
             record.topic,
             value=record.value,
@@ -403,12 +276,12 @@ class PythonWriter:
         for record, future in done:
             self._waiting.popleft()
             if future.failed():
-                failed.append((record, _translated(future.exception, "failed")))
+                failed.append((record, translated(future.exception, "failed")))
         return Settled(tuple(failed), len(self._waiting))
 
     def begin(self) -> None:
         """Begin a transaction."""
-        _call(self._producer.begin_transaction)
+        call(self._producer.begin_transaction)
 
     def commit(self, offsets: Mapping[Partition, int], group: str, note: str, *, timeout_s: float) -> None:
         """Commit the transaction with positions."""
@@ -516,19 +389,6 @@ def _security(connection: KafkaConnection) -> dict[str, Any]:
     return settings
 
 
-def _translated(error: BaseException, otherwise: Fault) -> LogError:
-    fault = next((fault for kinds, fault in _FAULTS if isinstance(error, kinds)), otherwise)
-    return LogError(fault, f"{type(error).__name__}: {error}")
-
-
-def _call(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-    """Call the library; what it raises becomes a LogError."""
-    try:
-        return function(*arguments, **named)
-    except errors.KafkaError as error:
-        raise _translated(error, "failed") from error
-
-
 def _within(timeout_s: float, what: str, function: Callable[[], Any]) -> None:
     """Call what the library would wait for without end; give up waiting after a time."""
     raised: list[BaseException] = []
@@ -546,7 +406,7 @@ def _within(timeout_s: float, what: str, function: Callable[[], Any]) -> None:
         raise LogError("unreachable", f"{what} took longer than {timeout_s:g} s")
     if raised:
         if isinstance(raised[0], errors.KafkaError):
-            raise _translated(raised[0], "failed") from raised[0]
+            raise translated(raised[0], "failed") from raised[0]
         raise raised[0]
 
 
@@ -565,7 +425,3 @@ def _back(found: Mapping[Any, int]) -> dict[Partition, int]:
 def _noted(offsets: Mapping[Partition, int], note: str) -> dict[Any, Any]:
     text = note and note + _NUL
     return {_tp(partition): kafka.OffsetAndMetadata(offset, text, -1) for partition, offset in offsets.items()}
-
-
-def _ms(seconds: float) -> int:
-    return int(seconds * 1000)

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from connectors.kafka import fast_member, python_member
 from connectors.kafka.client import (
     SESSION_S,
     Library,
@@ -370,6 +371,23 @@ def test_a_member_that_was_stopped_has_lost_its_place(client: Library, bootstrap
         _, said = frozen.communicate(timeout=60)
     assert "has lost its place in the group" in said
     member.close()
+
+
+@pytest.mark.heavy
+def test_a_member_that_nobody_asks_has_lost_its_place(members: Members, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that lives, and whose loop hangs, loses its partitions to the next, and is told so."""
+    for module in (python_member, fast_member):
+        monkeypatch.setattr(module, "SILENT_S", SESSION_S + 1.0)
+    members.join("a")
+    helpers.until(lambda: members.shares() == {"a": [0, 1, 2]})
+    members.join("b")
+    helpers.until(lambda: members.shares() == {"a": [0, 1], "b": [2]})
+    hung = members.all.pop("a")
+    helpers.until(lambda: members.shares() == {"b": [0, 1, 2]}, 60.0)
+    with pytest.raises(LogError) as caught:
+        helpers.until(lambda: hung.poll(0.1) is None)
+    assert caught.value.fault == "fenced"
+    hung.close()
 
 
 @pytest.mark.parametrize("kind", [PythonLibrary, FastLibrary])
