@@ -83,7 +83,7 @@ class TargetIndex:
     def misfits(self, columns: Mapping[str, Column], events: int) -> dict[int, str]:
         """Find events whose label no head can learn: {row: reason}.
 
-        These are a third class of a binary target and a 0..1 label outside that range.
+        These are a third class of a binary target, a soft label of one, and a 0..1 label outside that range.
         """
         found: dict[int, str] = {}
         for target in self.targets:
@@ -94,8 +94,14 @@ class TargetIndex:
                 for row in np.flatnonzero((column < 0) | (column > 1)):
                     found[int(row)] = f"target {target.name!r} is {column[row]!r}, but a label lies between 0 and 1"
                 continue
+            soft = _soft(column)
+            for row in np.flatnonzero(soft):
+                found[int(row)] = (
+                    f"target {target.name!r} is {column[row]!r}, a soft label, but a binary target takes one of its two"
+                    " classes; the tasks multiclass (probabilities) and multilabel (one number from 0 to 1) take more"
+                )
             known = list(self._classes[target.name])
-            codes, values = pd.factorize(column)
+            codes, values = pd.factorize(np.where(soft, None, column) if soft.any() else column)
             for code, value in enumerate(values):
                 if value not in known and len(known) < 2:
                     known.append(value)

@@ -60,6 +60,15 @@ def test_third_class_of_a_binary_target_is_a_misfit():
     assert "third class beside 'no' and 'yes'" in found[2]
 
 
+def test_soft_label_of_a_binary_target_is_a_misfit():
+    """Probabilities, which JSON may hold, are refused with what takes them; the labels around them are not."""
+    index = TargetIndex([TargetSpec("t", "binary")])
+    found = index.misfits({"t": obj(0, {"0": 0.5, "1": 0.5}, None, 1, 2)}, 5)
+    assert list(found) == [1, 4]
+    assert "a soft label" in found[1]
+    assert "third class beside 0 and 1" in found[4]
+
+
 def test_label_outside_its_range_is_a_misfit():
     """A 0..1 label of 2 is refused, a missing one is not."""
     index = TargetIndex([TargetSpec("t", "binary")])
