@@ -101,7 +101,7 @@ class TargetIndex:
                     " classes; the tasks multiclass (probabilities) and multilabel (one number from 0 to 1) take more"
                 )
             known = list(self._classes[target.name])
-            codes, values = pd.factorize(np.where(soft, None, column) if soft.any() else column)
+            codes, values = pd.factorize(_without(column, soft) if soft.any() else column)
             for code, value in enumerate(values):
                 if value not in known and len(known) < 2:
                     known.append(value)
@@ -227,6 +227,12 @@ def decide(served: FloatArray, head: Head) -> FloatArray:
 
 def _soft(column: Column) -> BoolArray:
     return np.fromiter((isinstance(label, dict) for label in column), dtype=bool, count=len(column))
+
+
+def _without(column: Column, left_out: BoolArray) -> Column:
+    kept = column.copy()
+    kept[left_out] = None
+    return kept
 
 
 def _names(label: object) -> tuple[Any, ...]:

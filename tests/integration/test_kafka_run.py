@@ -2,7 +2,6 @@
 
 import json
 import signal
-import time
 
 import pytest
 import torch
@@ -10,37 +9,12 @@ import torch
 from connectors.kafka.client import Partition
 from pipeline.checkpoint import CheckpointStore
 from tests.integration import helpers
+from tests.integration.runs import config, spread, write
 from tests.pipeline.helpers import read_jsonl, streamnn, write_csv
 
 EVENTS = 900
 POISON = [b"{broken", b"[1, 2]", b'{"f0": "text", "f1": 1.0, "f2": 1.0, "y": 1}', b"\xff\xfe", b""]
 POINTS = ("after_learn", "before_rename", "after_rename", "before_commit", "after_commit", "after_sink_flush")
-
-
-def config(bootstrap, source, out, dead, *, delivery):
-    """A configuration that reads a topic to its present end."""
-    return f"""
-[stream]
-source = "kafka:{source}"
-targets = ["y"]
-task = "binary"
-classes = {{y = [0, 1]}}
-kinds = {{f0 = "number", f1 = "number", f2 = "number"}}
-[model]
-preset = "single"
-[kafka]
-bootstrap_servers = "{bootstrap}"
-model = "{source}"
-until = "end"
-delivery = "{delivery}"
-predictions_topic = "{out}"
-dead_letters_topic = "{dead}"
-[checkpoint]
-folder = "ck-{source}"
-every_events = 50
-[telemetry]
-enabled = false
-"""
 
 
 @pytest.fixture(scope="module")
@@ -68,10 +42,7 @@ def recorded(tmp_path_factory):
 def produced(bootstrap, values):
     """A topic of four partitions that holds the values with rising timestamps, spread over the partitions."""
     name = helpers.topic(bootstrap, 4)
-    writer = helpers.library("confluent-kafka", bootstrap).writer(transactional_id="", transaction_timeout_s=60.0)
-    began_ms = int(time.time() * 1000)  # old records would fall to the broker's retention
-    helpers.fill(writer, name, [((i * 7) % 4, began_ms + i, value) for i, value in enumerate(values)])
-    writer.close()
+    write(bootstrap, name, spread(values))
     return name
 
 

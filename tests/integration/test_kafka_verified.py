@@ -1,85 +1,94 @@
 """`streamnn run` killed at random times, judged by a program that learns the model anew from the topics."""
 
-import json
 import os
 import random
-import subprocess
-import sys
+import re
 import time
 
 import pytest
 
-from tests.integration import helpers
-from tests.integration.test_kafka_run import POISON, config, produced
-from tests.pipeline.helpers import ROOT, streamnn, write_csv
+from tests.integration import helpers, runs, verifier
+
+POISON = [b"{broken", b"[1, 2]", b'{"f0": "text", "f1": 1.0, "f2": 1.0, "y": 1}', b"\xff\xfe", b"", None]
 
 
-def values(folder, events):
-    """Events as JSON, with malformed ones among them."""
-    names, *lines = (line.split(",") for line in write_csv(folder / "s.csv", events))
-    made = [json.dumps(dict(zip(names, [*map(float, x), int(y)], strict=True))).encode() for *x, y in lines]
+def mixed(folder, events):
+    """Events with malformed records among them."""
+    made = runs.events(folder, events)
     for i, bad in enumerate(POISON):
-        made.insert(50 + 50 * i, bad)
-    return made
+        made.insert(50 + 40 * i, bad)
+    return runs.spread(made)
 
 
-def prepared(folder, bootstrap, events, delivery="transactional"):
-    """A configuration and its topics."""
-    source = produced(bootstrap, values(folder, events))
-    out, dead = helpers.topic(bootstrap, 2), helpers.topic(bootstrap, 1)
-    text = config(bootstrap, source, out, dead, delivery=delivery) + '[rate]\ncontrol = "fixed"\n'
-    (folder / "run.toml").write_text(text)
-    return out
-
-
-def start(folder, *words):
-    """Start a program in the folder."""
-    return subprocess.Popen(
-        [sys.executable, *words],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def verified(folder):
-    """The verifier's exit code and words."""
-    said, _ = (process := start(folder, "-m", "tests.integration.verifier", "run.toml")).communicate(timeout=300)
+def verified(folder, *words):
+    """The exit code and words of the verifier as a program of its own."""
+    process = runs.start(folder, "-m", "tests.integration.verifier", "run.toml", *words)
+    said, _ = process.communicate(timeout=300)
     return process.returncode, said
 
 
 def test_verifier_accepts_a_run_and_names_what_is_wrong(bootstrap, tmp_path):
-    """A whole run passes; one prediction written twice is found."""
-    out = prepared(tmp_path, bootstrap, 300)
-    streamnn("run", "run.toml", "--quiet", cwd=tmp_path, check=0)
-    assert verified(tmp_path) == (0, "every event counted once\n")
+    """A whole run passes; a prediction and a dead letter written twice, a wrong reason and position are found."""
+    out = runs.prepared(tmp_path, bootstrap, mixed(tmp_path, 300))
+    process = runs.run(tmp_path)
+    assert process.communicate(timeout=300)[1] is None
+    assert process.returncode == 0
+    assert verified(tmp_path) == (0, f"{verifier.FOUND_NOTHING}\n")
+    assert verifier.halfway(tmp_path / "run.toml") == []
+
+    text = (tmp_path / "run.toml").read_text()
+    dead, group = (re.search(rf'{name} = "(.*)"', text)[1] for name in ("dead_letters_topic", "model"))
     client = helpers.library("confluent-kafka", bootstrap)
-    again = helpers.everything(client, out)[0]
-    writer = client.writer(transactional_id="", transaction_timeout_s=60.0)
-    writer.produce(helpers.Outgoing(out, again.value, partition=0, headers=again.headers))
-    writer.settle(20.0)
-    writer.close()
+    prediction, letter = helpers.everything(client, out)[0], helpers.everything(client, dead)[0]
+    changed = tuple((n, b"17" if n == "streamnn-reason" else v) for n, v in letter.headers)
+    writes = [(out, prediction, prediction.headers), (dead, letter, changed)]
+    for topic, record, headers in writes:
+        runs.write(bootstrap, topic, [helpers.Outgoing(topic, record.value, partition=0, headers=headers)])
+    reader = client.reader(group=group, committed_only=False)
+    partition = helpers.Partition(group, 0)
+    at = reader.committed([partition], timeout_s=10.0)[partition]
+    reader.commit({partition: at.offset + 1}, at.note, timeout_s=10.0)
+    reader.close()
     code, said = verified(tmp_path)
     assert code == 1
     assert "2 times a prediction" in said
+    assert "2 times a dead letter" in said
+    assert "reason of the dead letter is b'17', expected b'not_json'" in said
+    assert "partition 0: position 7" in said
 
 
 @pytest.mark.heavy
-def test_killed_at_random_times(bootstrap, tmp_path):
-    """Kills (-9) at seeded random times, STREAMNN_KILLS of them or 20, leave every event counted once."""
+@pytest.mark.parametrize("task", ["multiclass", "regression"])
+def test_other_tasks(bootstrap, tmp_path, task):
+    """Several classes that are met on the way, and quantities, are worked out alike."""
+    made = runs.events(tmp_path, 200, task=task)
+    made[20:20] = [b'{"f0": 1.0}', b'{"f1": 2.0, "f2": null, "y": null}', b'{"f0": Infinity}', b'{"y": [1]}']
+    runs.prepared(tmp_path, bootstrap, runs.spread(made), task=task)
+    runs.finished(tmp_path)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("delivery", ["transactional", "at_least_once"])
+def test_killed_at_random_times(bootstrap, tmp_path, delivery):
+    """Kills (-9) at seeded random times, STREAMNN_KILLS of them or 20, leave every event counted once.
+
+    Without transactions predictions may be there twice, each time the same; without the repeats each is there once.
+    """
     moment, kills = random.Random(5), int(os.environ.get("STREAMNN_KILLS", "20"))
-    prepared(tmp_path, bootstrap, 1000 * kills)  # so many that work is left at most of the kills
+    # so many that work is left at most of the kills
+    runs.prepared(tmp_path, bootstrap, mixed(tmp_path, 1000 * kills), delivery=delivery)
     reached: list[int] = []
     for _ in range(kills):
-        process = start(tmp_path, "-m", "pipeline", "run", "run.toml", "--quiet")
+        process = runs.run(tmp_path)
         time.sleep(moment.uniform(2.5, 6.5))
         process.kill()
         process.communicate()
         numbers = [int(path.stem.split("-")[1]) for path in tmp_path.glob("ck-*/checkpoint-*.safetensors")]
         reached.append(max(numbers, default=0))
+        assert verifier.halfway(tmp_path / "run.toml") == []
     print(f"checkpoints at the kills: {reached}")
     assert len(set(reached)) > kills // 5, f"most of the kills hit nothing: {reached}"
-    streamnn("run", "run.toml", "--quiet", cwd=tmp_path, check=0)
-    assert verified(tmp_path) == (0, "every event counted once\n")
+    runs.finished(tmp_path)
+    repeats = verifier.repeated(tmp_path / "run.toml")
+    print(f"predictions that are there more than once: {repeats}")
+    assert delivery == "at_least_once" or not repeats

@@ -1,116 +1,164 @@
-"""Prove from the topics and the final checkpoint alone that every event counted once.
+"""Prove from the topics and the checkpoints alone that every event counted once.
 
 `python -m tests.integration.verifier RUN.toml` reads the input and output topics (committed records only), learns the
-model anew event by event with a `Learner` of its own, and compares every prediction, dead letter and weight bit for
-bit. For runs with a single network, the records' timestamps as their order, and a fixed learning rate.
+model anew event by event, and compares every prediction, dead letter and weight bit for bit, and the committed
+positions with those of the checkpoint. With `--halfway` it judges a run that was interrupted: positions, and with
+transactions that exactly what lies before them has been written. For runs with a single network, the records'
+timestamps as their order, and a fixed learning rate; see `tests.integration.relearn`.
 """
 
 import argparse
 import hashlib
 import json
-import math
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 from torch import Tensor
 
-from connectors import Record, StreamHead
-from pipeline.assembly import learner_spec
-from pipeline.checkpoint import CheckpointStore
+from connectors import Record
+from connectors.kafka.client import Committed, Partition
+from pipeline.checkpoint import Checkpoint, CheckpointStore
 from pipeline.config import Config
 from pipeline.settings import read_settings
-from pipeline.tasks import resolve
-from streamnn.learner import Learner
-from streamnn.operations import Kind, Operations
 from tests.integration import helpers
+from tests.integration.relearn import Letter, Place, place, relearn
 
-Place = tuple[int, int]  # partition and offset
+FOUND_NOTHING = "every event counted once"
+_SHOWN = 50  # findings
 
 
 def main() -> int:
     """Verify one run; exit 1 with a line for each finding."""
     parser = argparse.ArgumentParser(description="Prove that every event of a run counted once.")
     parser.add_argument("config", type=Path)
-    found = verify(parser.parse_args().config)
-    print("\n".join(found) or "every event counted once")
+    parser.add_argument("--halfway", action="store_true", help="of a run that is not finished: positions only")
+    space = parser.parse_args()
+    found = halfway(space.config) if space.halfway else verify(space.config)
+    print("\n".join(found) or FOUND_NOTHING)
     return int(bool(found))
 
 
 def verify(path: Path) -> list[str]:
     """Return what is wrong with a finished run, a line each."""
-    config = read_settings(Config, path, overrides=[], environ=os.environ)
-    if config.rate.control != "fixed" or config.kafka.order != "timestamp" or config.mode.batch != 1:
-        raise SystemExit("the verifier needs rate.control=fixed, kafka.order=timestamp and mode.batch=1")
+    config = _read(path)
     once = config.kafka.delivery == "transactional"
-    records = _topic(config, config.stream.source.removeprefix("kafka:"))
-    records.sort(key=lambda record: (record.timestamp_ms, *_own_place(record)))
-    learner, served, bad = _learn(config, records)
-
+    wanted = relearn(config, _topic(config, _source(config)))
     problems: list[str] = []
     seen: dict[Place, int] = {}
     for record in _topic(config, config.kafka.predictions_topic):
-        place = _source_place(record)
-        seen[place] = seen.get(place, 0) + 1
-        said = json.loads(record.value or b"")["targets"][config.stream.targets[0]]["probabilities"]
-        if place not in served or list(said.values()) != served[place]:
-            problems.append(f"{place}: predicted {said}, recomputed {served.get(place)}")
-    problems += _counted("prediction", seen, set(served), once=once)
+        at = _source_place(record)
+        seen[at] = seen.get(at, 0) + 1
+        said = json.loads(record.value or b"")
+        if said != wanted.served.get(at):
+            problems.append(f"{at}: predicted {said}, recomputed {wanted.served.get(at)}")
+    problems += _counted("prediction", seen, set(wanted.served), once=once)
     letters: dict[Place, int] = {}
     for record in _topic(config, config.kafka.dead_letters_topic):
-        place = _source_place(record)
-        letters[place] = letters.get(place, 0) + 1
-        if bad.get(place) != record.value:
-            problems.append(f"{place}: the dead letter is {record.value!r}, the event {bad.get(place)!r}")
-    problems += _counted("dead letter", letters, set(bad), once=once)
+        at = _source_place(record)
+        letters[at] = letters.get(at, 0) + 1
+        problems += _letter(config, record, wanted.letters.get(at))
+    problems += _counted("dead letter", letters, set(wanted.letters), once=once)
 
-    newest = CheckpointStore(path.parent / config.checkpoint.folder).latest()
+    newest = _store(config, path).latest()
     if newest is None:
         return [*problems, "there is no checkpoint"]
-    events = newest.state["loop"]["counters"]["events"]
-    if events != len(served):
-        problems.append(f"the checkpoint counts {events} events, the topic holds {len(served)}")
-    if newest.state["loop"]["offset"] != len(records):
-        problems.append(f"the checkpoint covers {newest.state['loop']['offset']} of {len(records)} records")
-    mine, theirs = (_hashes(state["tensors"]) for state in (learner.state_dict(), newest.state["learner"]))
+    loop = newest.state["loop"]
+    if loop["counters"]["events"] != wanted.events:
+        problems.append(f"the checkpoint counts {loop['counters']['events']} events, the topic holds {wanted.events}")
+    if loop["offset"] != wanted.records:
+        problems.append(f"the checkpoint covers {loop['offset']} of {wanted.records} records")
+    counted = sum(loop["counters"]["dropped"].values())
+    if counted != len(wanted.letters):
+        problems.append(f"the checkpoint counts {counted} dropped records, and there are {len(wanted.letters)}")
+    mine, theirs = (_hashes(state["tensors"]) for state in (wanted.learner.state_dict(), newest.state["learner"]))
     problems += [f"{n}: not bit-identical" for n in sorted(mine.keys() | theirs) if mine.get(n) != theirs.get(n)]
-    return problems
+    return (problems + _positions(config, path))[:_SHOWN]
 
 
-def _learn(
-    config: Config, records: list[Record]
-) -> tuple[Learner, dict[Place, list[float]], dict[Place, bytes | None]]:
-    """Return the model, what it serves for each event, and the records that are no events."""
-    resolved = resolve(config.stream, StreamHead((), 0))
-    learner, (target,) = Learner(learner_spec(config, resolved)), config.stream.targets
-    learner.targets.declare(target, resolved.classes[target])
-    learner.declare(resolved.feature_fields)
-    served: dict[Place, list[float]] = {}
-    bad: dict[Place, bytes | None] = {}
-    step = Operations.of([(Kind.PREDICT_LEARN, 0, 1)])
-    for record in records:
-        event = _event(record.value)
-        if event is None:
-            bad[_own_place(record)] = record.value
-            continue
-        label = np.array([event.pop(target)])
-        columns = {name: np.array([value]) for name, value in event.items()}
-        encoded = learner.encode(columns, {target: label}, np.array([len(served)]))
-        p = float(learner.run(encoded.rows, step, rate=config.optimizer.rate).served[0, 0])
-        served[_own_place(record)] = [q for q in (1 - p, p) if q > 0]  # what is not served is left out
-    return learner, served, bad
+def repeated(path: Path) -> int:
+    """Count the predictions of a run that stand in their topic more than once."""
+    config = _read(path)
+    places = [_source_place(record) for record in _topic(config, config.kafka.predictions_topic)]
+    return len(places) - len(set(places))
 
 
-def _event(value: bytes | None) -> dict[str, float] | None:
-    """Return the numbers of an event; None = it is none."""
-    try:
-        event = json.loads(value or b"")
-    except ValueError:
-        return None
-    if not isinstance(event, dict) or not all(isinstance(v, int | float) and math.isfinite(v) for v in event.values()):
-        return None
-    return {name: float(number) for name, number in event.items()}
+def halfway(path: Path) -> list[str]:
+    """Return what is wrong with a run that was interrupted, a line each."""
+    config = _read(path)
+    problems = _positions(config, path)
+    if config.kafka.delivery != "transactional":
+        return problems
+    before = {partition.number: at.offset for partition, at in _committed(config).items()}
+    records = _topic(config, _source(config))
+    wanted = {place(record) for record in records if place(record)[1] < before.get(place(record)[0], 0)}
+    seen: dict[Place, int] = {}
+    for name in (config.kafka.predictions_topic, config.kafka.dead_letters_topic):
+        for record in _topic(config, name):
+            seen[_source_place(record)] = seen.get(_source_place(record), 0) + 1
+    return (problems + _counted("prediction or dead letter", seen, wanted, once=True))[:_SHOWN]
+
+
+def _positions(config: Config, path: Path) -> list[str]:
+    """Compare committed positions with the checkpoints: never ahead, and with transactions those of the one named."""
+    committed = _committed(config)
+    notes = {at.note for at in committed.values()}
+    store = _store(config, path)
+    checkpoint: Checkpoint | None
+    if config.kafka.delivery == "transactional" and committed:
+        names = {json.loads(note)["checkpoint"] for note in notes}
+        if len(names) != 1 or not store.path(int(min(names))).exists():
+            return [f"the committed positions name the checkpoints {sorted(names)}, there are {store.paths()}"]
+        checkpoint = store.load(store.path(int(min(names))))
+    else:
+        checkpoint = store.latest()
+    covered = {} if checkpoint is None else dict(checkpoint.state["source"]["positions"])
+    same = config.kafka.delivery == "transactional"
+    return [
+        f"partition {partition.number}: position {at.offset} is committed, the checkpoint is at {covered}"
+        for partition, at in sorted(committed.items())
+        if at.offset > covered.get(partition.number, 0) or (same and at.offset != covered.get(partition.number))
+    ]
+
+
+def _letter(config: Config, record: Record, wanted: Letter | None) -> list[str]:
+    """Compare a dead letter with what it should be: bytes, key, headers, position, stage and reason."""
+    if wanted is None:
+        return []  # counted as one too many
+    theirs, origin = wanted.record, wanted.record.origin
+    assert origin is not None
+    own = record.headers[len(theirs.headers) :]
+    named: Mapping[str, bytes | None] = dict(own)
+    said = {
+        "value": (record.value, theirs.value or b""),
+        "key": (record.key, theirs.key),
+        "headers": (record.headers[: len(theirs.headers)], tuple((n, v or b"") for n, v in theirs.headers)),
+        "topic": (named.get("streamnn-topic"), origin.topic.encode()),
+        "record": (named.get("streamnn-record"), b"%d" % wanted.number),
+        "stage": (named.get("streamnn-stage"), wanted.stage.encode()),
+        "reason": (named.get("streamnn-reason"), wanted.reason.encode()),
+        "tombstone": ("streamnn-tombstone" in named, theirs.value is None),
+        "detail": (len(named.get("streamnn-detail") or b"") > 20, True),
+    }
+    return [
+        f"{place(theirs)}: {what} of the dead letter is {got!r}, expected {want!r}"
+        for what, (got, want) in said.items()
+        if got != want
+    ]
+
+
+def _read(path: Path) -> Config:
+    return read_settings(Config, path, overrides=[], environ=os.environ)
+
+
+def _source(config: Config) -> str:
+    return config.stream.source.removeprefix("kafka:")
+
+
+def _store(config: Config, path: Path) -> CheckpointStore:
+    return CheckpointStore(path.parent / config.checkpoint.folder)
 
 
 def _topic(config: Config, name: str) -> list[Record]:
@@ -118,20 +166,25 @@ def _topic(config: Config, name: str) -> list[Record]:
     return helpers.everything(client, name)
 
 
-def _own_place(record: Record) -> Place:
-    assert record.origin is not None
-    return record.origin.partition, record.origin.offset
+def _committed(config: Config) -> dict[Partition, Committed]:
+    client = helpers.library("confluent-kafka", config.kafka.bootstrap_servers)
+    reader = client.reader(group=config.kafka.group or config.kafka.model, committed_only=False)
+    try:
+        numbers = reader.partitions(_source(config), timeout_s=10.0)
+        return reader.committed([Partition(_source(config), number) for number in numbers], timeout_s=10.0)
+    finally:
+        reader.close()
 
 
 def _source_place(record: Record) -> Place:
-    headers = dict(record.headers)
+    headers: dict[str, Any] = dict(record.headers)
     return int(headers["streamnn-partition"] or b""), int(headers["streamnn-offset"] or b"")
 
 
 def _counted(what: str, seen: dict[Place, int], wanted: set[Place], *, once: bool) -> list[str]:
-    missing = [f"{place}: no {what}" for place in sorted(wanted - seen.keys())]
-    extra = [f"{place}: a {what} too many" for place in sorted(seen.keys() - wanted)]
-    return missing + extra + [f"{place}: {n} times a {what}" for place, n in sorted(seen.items()) if once and n > 1]
+    missing = [f"{at}: no {what}" for at in sorted(wanted - seen.keys())]
+    extra = [f"{at}: a {what} too many" for at in sorted(seen.keys() - wanted)]
+    return missing + extra + [f"{at}: {n} times a {what}" for at, n in sorted(seen.items()) if once and n > 1]
 
 
 def _hashes(tensors: dict[str, dict[str, Tensor]]) -> dict[str, str]:
