@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -81,6 +82,18 @@ def prepared(
     text = config(seen_at or bootstrap, source, out, dead, delivery=delivery, task=task)
     (folder / "run.toml").write_text(text + '[rate]\ncontrol = "fixed"\n')
     return out
+
+
+def named(folder: Path, setting: str) -> str:
+    """What the folder's configuration says of a setting of [kafka]."""
+    kafka = tomllib.loads((folder / "run.toml").read_text())["kafka"]
+    return str(kafka[setting])
+
+
+def reached(folder: Path) -> int:
+    """The event that the newest checkpoint is at."""
+    numbers = [int(path.stem.split("-")[1]) for path in folder.glob("ck-*/checkpoint-*.safetensors")]
+    return max(numbers, default=0)
 
 
 def start(folder: Path, *words: str, **variables: str) -> "subprocess.Popen[str]":

@@ -15,7 +15,8 @@ from pipeline import standby
 from pipeline.config import Config, KafkaSettings, OutputSettings, StreamSettings
 from pipeline.settings import SettingsError
 from tests.integration import helpers
-from tests.integration.test_kafka_verified import prepared, start, verified
+from tests.integration.runs import start
+from tests.integration.test_kafka_verified import prepared, verified
 from tests.pipeline.helpers import streamnn
 
 TAKEN = "another process has taken over"

@@ -2,7 +2,6 @@
 
 import os
 import random
-import re
 import time
 
 import pytest
@@ -20,6 +19,11 @@ def mixed(folder, events):
     return runs.spread(made)
 
 
+def prepared(folder, bootstrap, events, **further):
+    """A configuration and its topics, with malformed records among the events."""
+    return runs.prepared(folder, bootstrap, mixed(folder, events), **further)
+
+
 def verified(folder, *words):
     """The exit code and words of the verifier as a program of its own."""
     process = runs.start(folder, "-m", "tests.integration.verifier", "run.toml", *words)
@@ -29,15 +33,14 @@ def verified(folder, *words):
 
 def test_verifier_accepts_a_run_and_names_what_is_wrong(bootstrap, tmp_path):
     """A whole run passes; a prediction and a dead letter written twice, a wrong reason and position are found."""
-    out = runs.prepared(tmp_path, bootstrap, mixed(tmp_path, 300))
+    out = prepared(tmp_path, bootstrap, 300)
     process = runs.run(tmp_path)
     assert process.communicate(timeout=300)[1] is None
     assert process.returncode == 0
     assert verified(tmp_path) == (0, f"{verifier.FOUND_NOTHING}\n")
     assert verifier.halfway(tmp_path / "run.toml") == []
 
-    text = (tmp_path / "run.toml").read_text()
-    dead, group = (re.search(rf'{name} = "(.*)"', text)[1] for name in ("dead_letters_topic", "model"))
+    dead, group = runs.named(tmp_path, "dead_letters_topic"), runs.named(tmp_path, "model")
     client = helpers.library("confluent-kafka", bootstrap)
     prediction, letter = helpers.everything(client, out)[0], helpers.everything(client, dead)[0]
     changed = tuple((n, b"17" if n == "streamnn-reason" else v) for n, v in letter.headers)
@@ -76,15 +79,14 @@ def test_killed_at_random_times(bootstrap, tmp_path, delivery):
     """
     moment, kills = random.Random(5), int(os.environ.get("STREAMNN_KILLS", "20"))
     # so many that work is left at most of the kills
-    runs.prepared(tmp_path, bootstrap, mixed(tmp_path, 1000 * kills), delivery=delivery)
+    prepared(tmp_path, bootstrap, 1000 * kills, delivery=delivery)
     reached: list[int] = []
     for _ in range(kills):
         process = runs.run(tmp_path)
         time.sleep(moment.uniform(2.5, 6.5))
         process.kill()
         process.communicate()
-        numbers = [int(path.stem.split("-")[1]) for path in tmp_path.glob("ck-*/checkpoint-*.safetensors")]
-        reached.append(max(numbers, default=0))
+        reached.append(runs.reached(tmp_path))
         assert verifier.halfway(tmp_path / "run.toml") == []
     print(f"checkpoints at the kills: {reached}")
     assert len(set(reached)) > kills // 5, f"most of the kills hit nothing: {reached}"

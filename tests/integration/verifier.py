@@ -108,10 +108,11 @@ def _positions(config: Config, path: Path) -> list[str]:
     store = _store(config, path)
     checkpoint: Checkpoint | None
     if config.kafka.delivery == "transactional" and committed:
-        names = {json.loads(note)["checkpoint"] for note in notes}
-        if len(names) != 1 or not store.path(int(min(names))).exists():
+        names = {str(json.loads(note)["checkpoint"]) for note in notes}
+        named = store.folder / min(names)
+        if len(names) != 1 or not named.exists():
             return [f"the committed positions name the checkpoints {sorted(names)}, there are {store.paths()}"]
-        checkpoint = store.load(store.path(int(min(names))))
+        checkpoint = store.load(named)
     else:
         checkpoint = store.latest()
     covered = {} if checkpoint is None else dict(checkpoint.state["source"]["positions"])
