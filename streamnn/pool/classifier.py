@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamnn.operations import Kind, Operations
-from streamnn.pool import linear, maps, mixer, net, replay
+from streamnn.pool import linear, maps, mixer, net, replay, tables
 from streamnn.pool.engines import Parts
 from streamnn.pool.layout import TARGET_COLUMNS, Arrays, Layout
 from streamnn.pool.presets import NETWORKS, Preset
@@ -63,12 +63,13 @@ class ClassPool:
         exact = Layout(numeric, plain, classes, self._targets(classes))
         self.layout = exact
         self._counts = preset != "single"
-        before = (*maps.MEMBERS, *linear.MEMBERS) if self._counts else ()
+        before = (*maps.MEMBERS, *linear.MEMBERS, *tables.MEMBERS) if self._counts else ()
         self.members = (*before, *(spec.name for spec in self.nets))
         sample = any(spec.again and not spec.window for spec in self.nets)
         states = {
             "maps": maps.init(self.layout, 0),
             "linear": linear.init(self.layout),
+            "tables": tables.init(self.layout, 0),
             "mixer": mixer.init(len(self.members), classes, 0),
             "replay": replay.init(self.layout.width, values=0, outputs=0, sample=sample),
         }
@@ -99,6 +100,7 @@ class ClassPool:
         new = old.grown(numeric=numeric, plain=plain, classes=classes, targets=old.targets and self._targets(classes))
         state["maps"] = maps.grow(state["maps"], old, new)
         state["linear"] = linear.grow(state["linear"], old, new)
+        state["tables"] = tables.grow(state["tables"], new)
         state["mixer"] = mixer.grow(state["mixer"], classes)
         state["replay"] = replay.grow(state["replay"], old, new)
         for i, spec in enumerate(self.nets):
@@ -129,7 +131,7 @@ class ClassPool:
         state, label, number = self.state, chunk.label, chunk.number
         first = len(self.members) - len(self.nets)
         if self._counts:
-            self.parts.linear(state["linear"], self.layout, rows, label, logp, operations, first=len(maps.MEMBERS))
+            self._count(data, rows, logp, operations)
         learned = replay.order(operations, label >= 0)
         draws = replay.Draws(self.parts.choose, state["replay"], learned, number, seed=self._seed(1000))
         nothing = np.zeros((len(chunk), 0))  # labels other than classes
@@ -155,16 +157,17 @@ class ClassPool:
         events = len(chunk)
         operations = Operations(np.full(1, PREDICT, dtype=np.int8), np.zeros(1, dtype=np.int64), np.full(1, events))
         served, loss = np.full((events, self.layout.classes), np.nan), np.full(events, np.nan)
-        rows, logp = self._map(self._rows(chunk), operations)
+        data = self._rows(chunk)
+        rows, logp = self._map(data, operations)
         first = len(self.members) - len(self.nets)
         state, label = self.state, chunk.label
         if self._counts:
-            self.parts.linear(state["linear"], self.layout, rows, label, logp, operations, first=len(maps.MEMBERS))
+            self._count(data, rows, logp, operations)
         nothing = np.zeros((events, 0))
         no_rows = (rows[:0], label[:0], nothing[:0])
         for i, spec in enumerate(self.nets):
-            data = net.NetRows(rows, label, nothing, nothing, np.zeros((events, 0), dtype=np.int32), no_rows)
-            self.parts.net(spec, state[spec.name], data, operations, logp, loss, member=first + i, rate=0.0)
+            mine = net.NetRows(rows, label, nothing, nothing, np.zeros((events, 0), dtype=np.int32), no_rows)
+            self.parts.net(spec, state[spec.name], mine, operations, logp, loss, member=first + i, rate=0.0)
         self.parts.mixer(state["mixer"], logp, label, chunk.number, operations, served, loss)
         return served
 
@@ -205,12 +208,24 @@ class ClassPool:
             return data.row, data.logp
         return data.row, np.full((len(data.row), len(self.members), self.layout.classes), mixer.FLOOR)
 
+    def _count(
+        self, data: maps.MapRows, rows: npt.NDArray[np.float32], logp: FloatArray, operations: Operations
+    ) -> None:
+        """Run the members between the maps and the networks."""
+        state, at = self.state, len(maps.MEMBERS)
+        self.parts.linear(state["linear"], self.layout, rows, data.label, logp, operations, first=at)
+        at += len(linear.MEMBERS)
+        self.parts.tables(state["tables"], data.x, data.label, data.number, logp, operations, first=at)
+
     def _remember(self) -> None:
         """Make room for events that wait for labels."""
         state, layout = self.state, self.layout
         fresh = maps.init(layout, PENDING)
         for name in ("stored", "stored_row", "stored_rank"):
             state["maps"][name] = fresh[name]
+        fresh = tables.init(layout, PENDING)
+        for name in ("stored", "stored_last"):
+            state["tables"][name] = fresh[name]
         fresh = mixer.init(len(self.members), layout.classes, PENDING)
         for name in ("stored", "stored_logp"):
             state["mixer"][name] = fresh[name]

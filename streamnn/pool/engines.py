@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from streamnn.native.build import CompilerError
-from streamnn.pool import blend, label_mixer, linear, maps, mixer, native, net, replay, squares, values, votes
+from streamnn.pool import blend, label_mixer, linear, maps, mixer, native, net, replay, squares, tables, values, votes
 from streamnn.pool.reference import blend as slow_blend
 from streamnn.pool.reference import label_mixer as slow_label_mixer
 from streamnn.pool.reference import linear as slow_linear
@@ -15,11 +15,12 @@ from streamnn.pool.reference import mixer as slow_mixer
 from streamnn.pool.reference import net as slow_net
 from streamnn.pool.reference import replay as slow_replay
 from streamnn.pool.reference import squares as slow_squares
+from streamnn.pool.reference import tables as slow_tables
 from streamnn.pool.reference import values as slow_values
 from streamnn.pool.reference import votes as slow_votes
 
 EngineName = Literal["auto", "native", "eager"]
-PARTS = ("maps", "linear", "net", "replay", "mixer", "values", "squares", "blend", "votes", "label_mixer")
+PARTS = ("maps", "linear", "tables", "net", "replay", "mixer", "values", "squares", "blend", "votes", "label_mixer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class Parts:
     name: str
     maps: Callable[..., None]
     linear: Callable[..., None]
+    tables: Callable[..., None]
     net: Callable[..., None]
     mixer: Callable[..., None]
     choose: Callable[..., None]
@@ -43,6 +45,7 @@ NATIVE = Parts(
     "native",
     maps.run,
     linear.run,
+    tables.run,
     net.run,
     mixer.run,
     replay.choose,
@@ -56,6 +59,7 @@ EAGER = Parts(
     "eager",
     slow_maps.run,
     slow_linear.run,
+    slow_tables.run,
     slow_net.run,
     slow_mixer.run,
     slow_replay.choose,

@@ -27,7 +27,7 @@ def run(
         exists = active > 0
         if kind != Kind.LEARN:
             for r in range(start, stop):
-                mean, _ = _combine(state, logp[r])
+                mean, *_ = _combine(state, logp[r])
                 served[r] = np.where(exists, np.exp(mean), 0.0) if exists.any() else np.nan
                 if room and (kind == Kind.PREDICT_OBSERVE or (kind == Kind.PREDICT_LEARN and label[r] < 0)):
                     state["stored"][number[r] % room] = number[r] + 1
@@ -46,12 +46,14 @@ def run(
             loss[r] = _learn(state, said, int(label[r]))
 
 
-def _combine(state: Arrays, logp: Vector) -> tuple[Vector, Vector]:
-    """Mix one row [M, C]: log-probabilities of the mean and of the stack, [C] each."""
-    active = state["active"]
-    stack = log_softmax(state["stack"] @ np.maximum(logp, -6), active)
+def _combine(state: Arrays, logp: Vector) -> tuple[Vector, Vector, Vector, int]:
+    """Mix one row [M, C]: log-probabilities of the mean, of stack and of lead, [C] each, and the class that leads."""
+    active, clipped = state["active"], np.maximum(logp, -6)
     hedge = log_softmax(np.log(np.maximum(state["hedge"] @ np.exp(logp), 1e-300)), active)
-    return log_softmax(0.5 * (stack + hedge), active), stack
+    stack = log_softmax(state["stack"] @ clipped, active)
+    leads = int(np.argmax(np.where(active > 0, hedge, -np.inf)))
+    lead = log_softmax((state["stack"] + state["lead"][leads]) @ clipped, active)
+    return log_softmax((hedge + stack + lead) / 3, active), stack, lead, leads
 
 
 def _learn(state: Arrays, logp: Vector, label: int) -> float:
@@ -59,10 +61,13 @@ def _learn(state: Arrays, logp: Vector, label: int) -> float:
     if not active[label]:
         active[label] = 1
         return -FLOOR
-    mean, stack = _combine(state, logp)
-    slope = np.where(active > 0, np.exp(stack), 0.0)
-    slope[label] -= 1
-    state["stack"] -= 0.003 * (np.maximum(logp, -6) @ slope)
-    hedge = state["hedge"] * np.exp(-0.3 * np.minimum(-logp[:, label], 8))
+    mean, stack, lead, leads = _combine(state, logp)
+    clipped, larger = np.maximum(logp, -6), 1 + 200 / (100 + int(state["count"][0]))
+    for weights, said in ((state["stack"], stack), (state["lead"][leads], lead)):
+        slope = np.where(active > 0, np.exp(said), 0.0)
+        slope[label] -= 1
+        weights -= 0.0025 * larger * (clipped @ slope)
+    hedge = state["hedge"] * np.exp(-0.3 * larger * np.minimum(-logp[:, label], 8))
     state["hedge"][:] = 0.997 * hedge / hedge.sum() + 0.003 / len(hedge)
+    state["count"] += 1
     return float(-mean[label])

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 
 from streamnn.operations import Kind, Operations
-from streamnn.pool import linear, maps, mixer, net, replay
+from streamnn.pool import linear, maps, mixer, net, replay, tables
 from streamnn.pool.layout import Layout
 from streamnn.pool.reference import linear as slow_linear
 from streamnn.pool.reference import maps as slow_maps
 from streamnn.pool.reference import mixer as slow_mixer
 from streamnn.pool.reference import net as slow_net
 from streamnn.pool.reference import replay as slow_replay
+from streamnn.pool.reference import tables as slow_tables
 from tests.streamnn.pool.helpers import batches, late, singles, stream
 
 LISTS = {"single": lambda n: singles(n), "batch": lambda n: batches(n, 7), "late": lambda n: late(n, 30)}
@@ -86,6 +87,64 @@ def test_linear_equals_reference(listed):
     slow_linear.run(b, layout, rows, label, want, operations, first=1)
     np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-9)
     assert_close(a, b)
+
+
+@pytest.mark.parametrize("listed", LISTS)
+@pytest.mark.parametrize(("inputs", "classes"), [(3, 4), (600, 4), (0, 4)])
+def test_tables_equal_reference(listed, inputs, classes):
+    """Members and counts are those of the plain version; values beyond what there is room for are left out."""
+    rng = np.random.default_rng(1)
+    x = np.round(rng.normal(size=(300, inputs)) * 3)
+    x[rng.random(x.shape) < 0.2] = np.nan
+    x[:, :1] *= -0.0
+    label = rng.integers(-1, 3, 300).astype(np.int32)
+    number, operations = np.arange(300), LISTS[listed](300)
+    a = tables.init(Layout(inputs, 0, classes, False), 64)
+    b = copied(a)
+    got, want = np.full((300, 4, classes), mixer.FLOOR), np.full((300, 4, classes), mixer.FLOOR)
+    tables.run(a, x, label, number, got, operations, first=1)
+    slow_tables.run(b, x, label, number, want, operations, first=1)
+    np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-6)
+    assert_close(a, b, rtol=1e-6, atol=1e-6)
+    assert len(a["loss"]) == (inputs if inputs * classes <= tables.MOST_COLUMNS else 0)
+
+
+def test_an_exact_value_decides():
+    """Where a code decides, whatever its size, one_value is sure after having seen each code a few times."""
+    rng = np.random.default_rng(2)
+    code = rng.integers(0, 40, 2000)
+    label = (code * 2654435761 >> 7 & 1).astype(np.int32)  # near codes say nothing of each other
+    x = np.stack([rng.normal(size=2000), code], axis=1)
+    state = tables.init(Layout(2, 0, 2, False), 0)
+    logp = np.full((2000, 2, 2), mixer.FLOOR)
+    tables.run(state, x, label, np.arange(2000), logp, singles(2000), first=0)
+    assert np.exp(logp[1000:, 0][np.arange(1000), label[1000:]]).min() > 0.7
+
+
+def test_what_comes_after_a_label():
+    """Where labels follow one another, after_label is sure; late labels are counted under what was last when served."""
+    label = np.tile(np.array([0, 1, 2, 2], dtype=np.int32), 100)
+    for listed, chance in ((singles(400), 0.45), (late(400, 3), 0.45)):
+        state = tables.init(Layout(0, 0, 4, False), 64)
+        logp = np.full((400, 2, 4), mixer.FLOOR)
+        tables.run(state, np.zeros((400, 0)), label, np.arange(400), logp, listed, first=0)
+        said = np.exp(logp[200:, 1][np.arange(200), label[200:]])
+        assert said.min() > chance
+        assert said.mean() > 0.7
+
+
+def test_tables_grow_and_are_left_out_when_too_large():
+    """Counts keep their places; beyond the bound there are none."""
+    state = tables.init(Layout(2, 0, 2, False), 8)
+    x, label = np.array([[1.0, 2.0], [3.0, np.nan]]), np.array([0, 1], dtype=np.int32)
+    tables.run(state, x, label, np.arange(2), np.zeros((2, 2, 2)), singles(2), first=0)
+    grown = tables.grow(state, Layout(3, 0, 4, False))
+    np.testing.assert_array_equal(grown["counts"][:2, :, :2], state["counts"])
+    np.testing.assert_array_equal(grown["pairs"][:2, :2], state["pairs"])
+    assert grown["counts"].sum() == state["counts"].sum()
+    large = tables.grow(grown, Layout(3, 0, 1024, False))
+    assert large["counts"].size == large["pairs"].size == 0
+    np.testing.assert_array_equal(large["totals"][:2], state["totals"])
 
 
 @pytest.mark.parametrize("listed", LISTS)
