@@ -150,7 +150,7 @@ class _Values:
             return y
         counts[2] += 1
         if counts[2] < 3:
-            return float(level[MEAN] + np.sign(y - level[MEAN]) * reach)
+            return float(level[MEAN] + reach * (reach / (y - level[MEAN])))
         counts[1], level[MEAN], level[VAR] = 0, 0.0, 0.0
         s["residual"][:] = 0.0, 0.0, 1.0
         return y
