@@ -86,7 +86,7 @@ void run(int64_t ops, const int8_t *kind, const int64_t *start, const int64_t *s
       for (int64_t t = 0; t < T; t++) {
         double truth = y[r * T + t], sum = 0.0;
         if (isnan(truth)) continue;
-        labels[t]++;
+        double larger = 1.0 + 200.0 / (100.0 + labels[t]++);
         double p = combine(M, T, hedge + t, stack + t, from + t, &by_stack);
         total -= truth * log_of(p) + (1.0 - truth) * log_of(1.0 - p);
         for (int64_t c = 0; c < CUTS; c++) {
@@ -97,8 +97,8 @@ void run(int64_t ops, const int8_t *kind, const int64_t *start, const int64_t *s
         }
         for (int64_t m = 0; m < M; m++) {
           double q = inside(from[m * T + t]);
-          stack[m * T + t] -= 0.003 * (by_stack - truth) * logit_of(q);
-          hedge[m * T + t] *= exp_of(0.3 * (truth * log_of(q) + (1.0 - truth) * log_of(1.0 - q)));
+          stack[m * T + t] -= 0.003 * larger * (by_stack - truth) * logit_of(q);
+          hedge[m * T + t] *= exp_of(0.3 * larger * (truth * log_of(q) + (1.0 - truth) * log_of(1.0 - q)));
           sum += hedge[m * T + t];
         }
         for (int64_t m = 0; m < M; m++) hedge[m * T + t] = 0.997 * hedge[m * T + t] / sum + 0.003 / M;
