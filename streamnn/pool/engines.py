@@ -6,9 +6,24 @@ from dataclasses import dataclass
 from typing import Literal
 
 from streamnn.native.build import CompilerError
-from streamnn.pool import blend, label_mixer, linear, maps, mixer, native, net, replay, squares, tables, values, votes
+from streamnn.pool import (
+    blend,
+    label_mixer,
+    label_sets,
+    linear,
+    maps,
+    mixer,
+    native,
+    net,
+    replay,
+    squares,
+    tables,
+    values,
+    votes,
+)
 from streamnn.pool.reference import blend as slow_blend
 from streamnn.pool.reference import label_mixer as slow_label_mixer
+from streamnn.pool.reference import label_sets as slow_label_sets
 from streamnn.pool.reference import linear as slow_linear
 from streamnn.pool.reference import maps as slow_maps
 from streamnn.pool.reference import mixer as slow_mixer
@@ -20,7 +35,20 @@ from streamnn.pool.reference import values as slow_values
 from streamnn.pool.reference import votes as slow_votes
 
 EngineName = Literal["auto", "native", "eager"]
-PARTS = ("maps", "linear", "tables", "net", "replay", "mixer", "values", "squares", "blend", "votes", "label_mixer")
+PARTS = (
+    "maps",
+    "linear",
+    "tables",
+    "net",
+    "replay",
+    "mixer",
+    "values",
+    "squares",
+    "blend",
+    "votes",
+    "label_mixer",
+    "label_sets",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +67,7 @@ class Parts:
     blend: Callable[..., None]
     votes: Callable[..., None]
     label_mixer: Callable[..., None]
+    label_sets: Callable[..., None]
 
 
 NATIVE = Parts(
@@ -54,6 +83,7 @@ NATIVE = Parts(
     blend.run,
     votes.run,
     label_mixer.run,
+    label_sets.run,
 )
 EAGER = Parts(
     "eager",
@@ -68,6 +98,7 @@ EAGER = Parts(
     slow_blend.run,
     slow_votes.run,
     slow_label_mixer.run,
+    slow_label_sets.run,
 )
 
 

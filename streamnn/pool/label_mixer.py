@@ -1,13 +1,13 @@
 """For each label a hedge and a stack over the members' probabilities p_m, and its threshold.
 
-    hedge      sum_m h_m p_m; h_m times exp(-.3 loss_m), normalised, then .997 h + .003 / M
-    stack      sigmoid(sum_m w_m logit p_m); w = 1/M at first, then gradient steps of .003 on its log-loss
+    hedge      sum_m h_m p_m; h_m times exp(-.3 s loss_m), normalised, then .997 h + .003 / M
+    stack      sigmoid(sum_m w_m logit p_m); w = 1/M at first, then gradient steps of .003 s on its log-loss
     served     the mean of both as logits
     threshold  of .05, .10, ... .95 the one with the highest gain g_t + 30 mean g; .3 at first
     g_t        2 TP (1 - F) - F (FP + FN) of the label at that threshold, counts decayed by .999 a label; F is the best
                micro-F1 that one threshold for all labels has had
 
-The micro-F1 of all labels together can be raised by a change of one label's threshold just where this raises its g_t
+Steps are larger at the start, s = 1 + 200 / (100 + times the label was learned). The micro-F1 of all labels together can be raised by a change of one label's threshold just where this raises its g_t
 (Dinkelbach 1967); the mean over labels steadies rare ones. The best F1 of each label alone costs micro-F1.
 
 Probabilities count within .001 and .999. For labels that come late the members are judged by what they said when the

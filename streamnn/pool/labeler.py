@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from streamnn.operations import FloatArray, IntArray, Kind, Operations
-from streamnn.pool import label_mixer, maps, net, replay, votes
+from streamnn.pool import label_mixer, label_sets, maps, net, replay, votes
 from streamnn.pool.classifier import PREDICT, check_parts, pieces, widened
 from streamnn.pool.engines import Parts
 from streamnn.pool.inputs import Inputs
@@ -44,6 +44,7 @@ class LabelPool:
             "maps": maps.init(layout, 0),
             "votes": votes.init(layout, labels),
             "mixer": label_mixer.init(len(self.members), labels, 0),
+            "sets": label_sets.init(labels),
             "replay": replay.init(layout.width, values=1, outputs=labels, sample=False),
         }
         for i, spec in enumerate(self.nets):
@@ -172,6 +173,7 @@ class LabelPool:
         if not serving:
             draws.commit(data.row, label, y[None])
         parts.label_mixer(state["mixer"], said, y, data.number, operations, served, loss, threshold)
+        parts.label_sets(state["sets"], y, served, threshold, operations)
 
     def _remember(self) -> None:
         """Make room for events that wait for labels."""

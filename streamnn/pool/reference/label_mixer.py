@@ -61,9 +61,10 @@ def _learn(s: Arrays, said: FloatArray, y: FloatArray) -> float:
     on = p > THRESHOLDS[:, None]
     now = [on * truth, on * (1 - truth), ~on * truth]
     s["hits"][:, :, known] = 0.999 * s["hits"][:, :, known] + np.stack(now)
-    s["stack"][:, known] -= 0.003 * (stack[known] - truth) * logit[:, known]
+    larger = 1 + 200 / (100 + s["labels"][known])
+    s["stack"][:, known] -= 0.003 * larger * (stack[known] - truth) * logit[:, known]
     q = np.clip(said[:, known], 1e-3, 1 - 1e-3)
-    hedge = s["hedge"][:, known] * np.exp(0.3 * (truth * np.log(q) + (1 - truth) * np.log(1 - q)))
+    hedge = s["hedge"][:, known] * np.exp(0.3 * larger * (truth * np.log(q) + (1 - truth) * np.log(1 - q)))
     s["hedge"][:, known] = 0.997 * hedge / hedge.sum(axis=0) + 0.003 / len(hedge)
     s["labels"][known] += 1
     s["threshold"][:] = THRESHOLDS[np.argmax(_gains(s["hits"]), axis=0)]

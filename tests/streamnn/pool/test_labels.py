@@ -5,13 +5,14 @@ import pytest
 
 from streamnn.heads import TargetSpec
 from streamnn.operations import Kind, Operations
-from streamnn.pool import PoolLearner, PoolSpec, label_mixer, votes
+from streamnn.pool import PoolLearner, PoolSpec, label_mixer, label_sets, votes
 from streamnn.pool.engines import EAGER, NATIVE
 from streamnn.pool.inputs import Inputs
 from streamnn.pool.labeler import LabelPool, shifted
 from streamnn.pool.layout import Layout
 from streamnn.pool.presets import PRESETS
 from streamnn.pool.reference import label_mixer as slow_label_mixer
+from streamnn.pool.reference import label_sets as slow_label_sets
 from streamnn.pool.reference import votes as slow_votes
 from tests.streamnn.helpers import drive, numeric_stream, obj
 from tests.streamnn.pool.helpers import batches, late, same_state, singles
@@ -83,6 +84,38 @@ def test_label_mixer_equals_reference(listed):
     for got, want in zip(*out, strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-7)
     assert_close(a, b)
+
+
+@pytest.mark.parametrize("listed", LISTS)
+def test_label_sets_equal_reference(listed):
+    """Thresholds and the memory are those of the plain version, beyond the window too."""
+    events = 1200 if listed == "single" else 300
+    _, y, _ = label_stream(events, unknown=0.02)
+    rng = np.random.default_rng(3)
+    served = rng.uniform(0.05, 0.95, size=y.shape)
+    served[:50, 2] = np.nan  # a label that has not been seen yet
+    before = np.broadcast_to(rng.uniform(0.2, 0.6, size=LABELS), y.shape)
+    cuts = [before.copy(), before.copy()]
+    a = label_sets.init(LABELS)
+    b = copied(a)
+    label_sets.run(a, y, served, cuts[0], LISTS[listed](events))
+    slow_label_sets.run(b, y, served, cuts[1], LISTS[listed](events))
+    np.testing.assert_allclose(cuts[0], cuts[1], rtol=1e-12)
+    assert_close(a, b)
+    assert a["times"].sum() == min(a["count"][0], label_sets.WINDOW)
+    moved = (cuts[0] != before).any(axis=1)
+    assert 0.05 < moved.mean() < 0.9
+
+
+def test_labels_that_come_together():
+    """A label near its threshold is decided by the sets that have been seen; one that is far from it decides itself."""
+    state, y = label_sets.init(2), np.array([[1.0, 1.0]] * 20 + [[0.0, 0.0]] * 20)
+    label_sets.run(state, y, np.full(y.shape, 0.5), np.full(y.shape, 0.5), singles(40))
+    served = np.array([[0.9, 0.49], [0.1, 0.51], [0.9, 0.1]])
+    for run in (label_sets.run, slow_label_sets.run):
+        cut = np.full(served.shape, 0.5)
+        run(copied(state), np.full(served.shape, np.nan), served, cut, singles(3, kind=Kind.PREDICT_OBSERVE))
+        np.testing.assert_array_equal(shifted(served, cut) > 0.5, [[True, True], [False, False], [True, False]])
 
 
 @pytest.mark.parametrize("preset", PRESETS)
