@@ -6,7 +6,7 @@ Axes: T class targets, V value targets, P predictors.
 import numpy as np
 
 from pipeline.scores import formulas
-from pipeline.scores.layout import Layout
+from pipeline.scores.layout import BY_EXAMPLE, Layout
 from pipeline.scores.outcome import FloatArray
 from pipeline.scores.totals import Totals
 
@@ -68,8 +68,7 @@ def set_metrics(layout: Layout, totals: Totals, predictor: int) -> dict[str, flo
         on = totals.sums[layout.rows["on"]][predictor : predictor + 1]
         found |= {
             "f1_micro": share("hits", on, 2.0),
-            "f1_example": share("f1_example", judged),
-            "jaccard": share("jaccard", judged),
+            **{name: share(name, judged) for name in BY_EXAMPLE},
         }
     return found
 

@@ -87,8 +87,9 @@ def rate_classes(truth: IntArray, probability: FloatArray) -> Ratings:
 def fill_sets(rows: FloatArray, layout: Layout, codes: IntArray) -> None:
     """Fill the rows that judge the class targets of an event together.
 
-    Only targets whose truth is known take part. A set is F1 2 |hit| / (|truth| + |decision|) and Jaccard
-    |hit| / |truth or decision|, 0 if both sets are empty (as river's SampleAverage; others count 1).
+    Only targets whose truth is known take part. A set has F1 2 |hit| / (|truth| + |decision|), precision
+    |hit| / |decision|, recall |hit| / |truth| and Jaccard |hit| / |truth or decision|, 0 where there is nothing to
+    divide by (as river's SampleAverage; others count 1).
     """
     truth, served = codes[0], codes[1:]
     known = truth >= 0
@@ -98,10 +99,17 @@ def fill_sets(rows: FloatArray, layout: Layout, codes: IntArray) -> None:
         return
     on, decided = truth == 1, (served == 1) & known
     hits = (decided & on).sum(axis=1).astype(np.float64)
-    either = decided.sum(axis=1) + on.sum(axis=0).astype(np.float64)
+    served_on, truly_on = decided.sum(axis=1).astype(np.float64), on.sum(axis=0).astype(np.float64)
+    either = served_on + truly_on
     rows[layout.rows["hits"]], rows[layout.rows["on"]] = hits, either
-    rows[layout.rows["f1_example"]] = np.divide(2 * hits, either, out=np.zeros(hits.shape), where=either > 0)
-    rows[layout.rows["jaccard"]] = np.divide(hits, either - hits, out=np.zeros(hits.shape), where=either > 0)
+    shares = {
+        "f1_example": (2 * hits, either),
+        "precision_example": (hits, served_on),
+        "recall_example": (hits, np.broadcast_to(truly_on, hits.shape)),
+        "jaccard": (hits, either - hits),
+    }
+    for name, (part, whole) in shares.items():
+        rows[layout.rows[name]] = np.divide(part, whole, out=np.zeros(hits.shape), where=whole > 0)
 
 
 def fill_values(rows: FloatArray, layout: Layout, truth: FloatArray, served: FloatArray, sums: FloatArray) -> None:

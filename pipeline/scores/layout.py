@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pipeline.scores.outcome import Target, Task, task_of
 
 MODEL = "model"
+BY_EXAMPLE = ("f1_example", "precision_example", "recall_example", "jaccard")  # means over events of a set's figures
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class Layout:
     Quantities of class targets: `right`, `known` [T] of the model; `loss` (log-loss), `brier`, `rated`
     (events with a probability) [T]. Of several class targets: `judged` [1] events with any truth, `exact`
     [P]. Of a label set: `hits` (labels rightly on), `on` (labels on in truth plus labels on in the decision),
-    `f1_example`, `jaccard` [P]. Of values, per regressor and target [Q * V]: `count`, `total` (of the truth),
+    and those of `BY_EXAMPLE` [P]. Of values, per regressor and target [Q * V]: `count`, `total` (of the truth),
     `absolute`, `squared`, `spread` (see `values.py`).
     """
 
@@ -59,7 +60,7 @@ def lay_out(targets: Sequence[Target]) -> Layout:
     if len(classes) > 1:
         widths |= {"judged": 1, "exact": len(predictors)}
     if task == "multilabel":
-        widths |= dict.fromkeys(("hits", "on", "f1_example", "jaccard"), len(predictors))
+        widths |= dict.fromkeys(("hits", "on", *BY_EXAMPLE), len(predictors))
     if values:
         each = len(regressors) * len(values)
         widths |= dict.fromkeys(("count", "total", "absolute", "squared", "spread"), each)

@@ -37,8 +37,9 @@ class Scores:
     Class targets: accuracy, balanced_accuracy, kappa, kappa_m (beyond the majority class), kappa_temporal
     (beyond repeating the previous class), f1_micro, f1_macro, log_loss, brier; for binary ones also f1 (of
     class 1) and roc_auc. Several class targets: the averages of these, exact_match, and hamming. Label sets
-    (several binary targets): f1_micro, f1_macro, f1_example, jaccard, exact_match, hamming, log_loss, brier,
-    roc_auc. Values: mae, rmse, r2, averaged over targets. Mixed tasks have both.
+    (several binary targets): f1_micro, f1_macro, f1_example, precision_example, recall_example, jaccard,
+    exact_match, hamming, log_loss, brier, roc_auc (`_example`: means over events; some papers' example-F1 is the
+    harmonic mean of mean precision and mean recall, not the mean of F1). Values: mae, rmse, r2, averaged over targets. Mixed tasks have both.
 
     hamming is the Hamming loss, the share of known labels that were decided wrongly: 0 is best (river has no
     such metric; it is 1 minus river's MicroAverage(Accuracy)). exact_match is the share of events whose known

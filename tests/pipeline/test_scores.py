@@ -175,6 +175,8 @@ def test_label_sets_equal_river_and_sklearn(density: float) -> None:
         "f1_micro": rmo.MicroAverage(rm.F1()),
         "f1_macro": rmo.MacroAverage(rm.F1()),
         "f1_example": rmo.SampleAverage(rm.F1()),
+        "precision_example": rmo.SampleAverage(rm.Precision()),
+        "recall_example": rmo.SampleAverage(rm.Recall()),
         "jaccard": rmo.SampleAverage(rm.Jaccard()),
         "exact_match": rmo.ExactMatch(),
     }
