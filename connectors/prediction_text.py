@@ -42,6 +42,26 @@ def as_json_lines(predictions: Predictions) -> bytes:
     return "".join(_objects(names, [columns[name] for name in names], end="\n")).encode()
 
 
+def as_json_values(predictions: Predictions) -> list[bytes]:
+    """Write each event as a JSON object of its own, K of them.
+
+    `{"event":12,"targets":{"class":{"prediction":"a","label":"b","probabilities":{"a":0.9,"b":0.1}}}}`, with the event's
+    number; what was not served or is not known is null, and "probabilities" is there only for targets that have classes.
+    """
+    described = []
+    for target in predictions.targets:
+        columns = {
+            "prediction": _json_cells(predictions.decisions[target]),
+            "label": _json_cells(predictions.labels[target]),
+        }
+        if target in predictions.probabilities:
+            texts = _likelihoods(*predictions.probabilities[target])
+            columns["probabilities"] = ["{}" if text == _NULL else text for text in texts]
+        described.append(_objects(list(columns), list(columns.values())))
+    whole = [_tokens(predictions.numbers), _objects(predictions.targets, described)]
+    return [text.encode() for text in _objects(["event", "targets"], whole)]
+
+
 def as_csv(predictions: Predictions) -> bytes:
     """Write each event as a line: position, prediction, probabilities (a JSON object), label.
 

@@ -4,6 +4,7 @@ In: the parsed command line. Out: files, text on stdout, and one of the exit cod
 """
 
 import argparse
+import gc
 import importlib
 import json
 import os
@@ -167,6 +168,7 @@ def _drive(prepared: Prepared, *, quiet: bool, telemetry: Telemetry | None) -> t
             if telemetry is not None:
                 telemetry.resumed(loop)
         health.ready = True
+        spare_collector()
         metric = report.headline(run.resolved.task)
         with (
             collected(run.stopping) as got,
@@ -197,6 +199,16 @@ def _drive(prepared: Prepared, *, quiet: bool, telemetry: Telemetry | None) -> t
         print(f"streamnn: {loop.failure}", file=sys.stderr)
         return FAILED, figures
     return (128 + got[0] if got else DONE), figures
+
+
+def spare_collector() -> None:
+    """Have Python's garbage collector leave alone what was made at the start, and look at the rest less often.
+
+    What was imported lives as long as the process, and records are gone long before they would be looked at: on a topic,
+    searching them for cycles took a quarter of the processor time.
+    """
+    gc.freeze()
+    gc.set_threshold(10_000, 10, 10)
 
 
 @contextmanager

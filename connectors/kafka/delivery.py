@@ -17,6 +17,9 @@ from connectors.kafka.client import Fault, Library, LogError, LogWriter, Outgoin
 _log = logging.getLogger(__name__)
 
 SETTLE_S = 0.5  # how long a wait lasts before `stopping` is asked again
+ROOM_S = (
+    0.002  # pause between two looks whether some of too many records are acknowledged: waiting for all takes longer
+)
 GRACE_S = 10.0  # how long a process that is to stop still waits for acknowledgements
 LOOK_UP_S = 10.0
 RETRY_S = 4.0  # how long one attempt to connect again takes
@@ -76,8 +79,8 @@ class Patience:
 
     def __init__(self, give_up_s: float, stopping: Callable[[], bool], clock: Callable[[], float]) -> None:
         self._give_up_s, self._stopping, self._clock = give_up_s, stopping, clock
-        self._began = self._moved = clock()
-        self._waiting = -1
+        self._began: float | None = None  # the first wait
+        self._waiting, self._moved = -1, 0.0
         self._told = False
 
     def stuck(self, waiting: int, limit_s: float) -> bool:
@@ -92,7 +95,9 @@ class Patience:
         Raises:
             SinkError: there is no more patience.
         """
-        waited_s = self._clock() - self._began
+        now = self._clock()
+        self._began = now if self._began is None else self._began
+        waited_s = now - self._began
         if self._stopping() and waited_s >= GRACE_S:
             raise told(error, "the process is to stop, and what is under way is not acknowledged")
         if 0 < self._give_up_s <= waited_s:
@@ -144,7 +149,7 @@ class Delivery:
         """Take a record."""
         patience = Patience(self._give_up_s, self._stopping, self._clock)
         while self._failed or self._opened().in_flight >= self._most:
-            self._settle(patience)
+            self._settle(patience, ROOM_S)
         self._produce(record, patience)
 
     def flush(self) -> None:
@@ -179,17 +184,17 @@ class Delivery:
             else:
                 return
 
-    def _settle(self, patience: Patience) -> None:
-        """Wait a moment for acknowledgements; give what failed to a new producer."""
+    def _settle(self, patience: Patience, pause_s: float = 0.0) -> None:
+        """Wait a moment for acknowledgements, of all or (with a pause) of some; give what failed to a new producer."""
         if self._writer is None and self._failed:  # the last attempt to make one was given up
             self._repeat(patience)
             return
         writer = self._opened()
-        settled = writer.settle(SETTLE_S)
+        settled = writer.settle(0.0 if pause_s else SETTLE_S)
         failed = list(settled.failed)
         if not failed and not self._failed and not patience.stuck(settled.waiting, STUCK_S):
             if settled.waiting:
-                patience.wait(LogError("unreachable", f"{settled.waiting} records are under way"), pause_s=0.0)
+                patience.wait(LogError("unreachable", f"{settled.waiting} records are under way"), pause_s=pause_s)
             return
         deadline = self._clock() + REST_S
         while failed and settled.waiting and self._clock() < deadline:  # most end in the same way soon

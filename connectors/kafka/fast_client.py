@@ -31,6 +31,8 @@ from connectors.records import Origin, Record
 
 _ATTEMPT_S = 3.0
 _TAKE_OVER_S = 15.0  # at least: an earlier transaction may have to be ended first
+_BY_KEY = -1
+_SERVED_EVERY = 100  # records
 _NO_GROUP = "streamnn-none"  # the library insists on a name; nothing is ever committed under this one
 _SPEC: Any = OffsetSpec
 
@@ -153,22 +155,27 @@ class FastReader:
             # the library waits until a batch is full or the time is over; so ask for all that is there, then for one
             arrived: list[Any] = self._consumer.consume(most, 0.0) or self._consumer.consume(1, timeout_s)
         found: dict[Partition, list[Record]] = {}
+        partition, records = Partition("", -1), list[Record]()  # those of the message before: most come in runs
         for message in arrived:
             error = message.error()
             if error is not None:
                 self._note(message, error)
                 continue
             topic, number, offset = message.topic(), message.partition(), message.offset()
-            partition = Partition(topic, number)
+            if number != partition.number or topic != partition.topic:
+                partition = Partition(topic, number)
+                records = found.setdefault(partition, [])
             kind, timestamp = message.timestamp()
-            record = Record(
-                message.value(),
-                message.key(),
-                tuple(message.headers() or ()),
-                timestamp if kind else -1,
-                Origin(topic, number, offset),
+            headers = message.headers()
+            records.append(
+                Record(
+                    message.value(),
+                    message.key(),
+                    tuple(headers) if headers else (),
+                    timestamp if kind else -1,
+                    Origin(topic, number, offset),
+                )
             )
-            found.setdefault(partition, []).append(record)
             self._positions[partition] = offset + 1
         if not found:
             self._raise()
@@ -248,17 +255,16 @@ class FastWriter:
 
     def produce(self, record: Outgoing) -> None:
         """Take a record."""
-        where: dict[str, Any] = {} if record.partition is None else {"partition": record.partition}
-        if record.timestamp_ms is not None:
-            where["timestamp"] = record.timestamp_ms
+        number = self._given
         try:
             self._producer.produce(
                 record.topic,
-                value=record.value,
-                key=record.key,
+                record.value,
+                record.key,
+                partition=_BY_KEY if record.partition is None else record.partition,
+                on_delivery=partial(self._done, number),
+                timestamp=record.timestamp_ms or 0,  # 0 = now
                 headers=list(record.headers),
-                on_delivery=partial(self._done, self._given),
-                **where,
             )
         except BufferError as error:
             self._producer.poll(0.1)
@@ -266,9 +272,10 @@ class FastWriter:
             raise LogError("unreachable", f"the library holds {held} records, and takes no more") from error
         except KafkaException as error:
             raise translated(error.args[0], "failed") from error
-        self._under_way[self._given] = record
+        self._under_way[number] = record
         self._given += 1
-        self._serve(0.0)
+        if number % _SERVED_EVERY == 0:
+            self._serve(0.0)
 
     @property
     def in_flight(self) -> int:

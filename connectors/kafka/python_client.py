@@ -8,7 +8,6 @@ is no longer known; a commit of a transaction, which the library would wait for 
 a thread of its own.
 """
 
-import itertools
 import logging
 import threading
 import time
@@ -272,9 +271,8 @@ class PythonWriter:
                 # time-out, or a batch that was too large and has been split: the records themselves tell
                 logging.getLogger(__name__).debug("%d records are still under way: %s", len(self._waiting), error)
         failed = []
-        done = itertools.takewhile(lambda pair: pair[1].is_done, tuple(self._waiting))
-        for record, future in done:
-            self._waiting.popleft()
+        while self._waiting and self._waiting[0][1].is_done:
+            record, future = self._waiting.popleft()
             if future.failed():
                 failed.append((record, translated(future.exception, "failed")))
         return Settled(tuple(failed), len(self._waiting))

@@ -16,17 +16,15 @@ streamnn-partition, streamnn-offset (those of the record), streamnn-record (its 
 streamnn-reason, streamnn-detail. All headers are UTF-8 text.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
+from itertools import islice
 
-import numpy as np
-import orjson
-
+from connectors.errors import SinkError
 from connectors.kafka.client import Outgoing
 from connectors.kafka.delivery import Channel
+from connectors.prediction_text import as_json_values
 from connectors.records import DeadLetter, Predictions, Record
 
-_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 _KEPT_BYTES = 4_096  # of the value of a dead letter that is too large for the topic
 _KEPT_DETAIL = 1_000
 
@@ -53,18 +51,24 @@ class KafkaPredictions:
     def write(self, item: Predictions) -> None:
         """Write a record for each event; what was taken of the same item before is not written again."""
         before, taken = self._halfway
-        for row, value in enumerate(_values(item)):
-            if item is before and row < taken:
-                continue
+        first = row = taken if item is before else 0
+        write, topic, partitions, model = (
+            self._channel.write,
+            self._topic,
+            self._partitions,
+            ("streamnn-model", self._model),
+        )
+        rows = zip(item.records, as_json_values(item), item.offsets.tolist(), item.numbers.tolist(), strict=True)
+        try:
+            for record, value, offset, number in islice(rows, first, None):
+                headers = (*_place(record, offset), ("streamnn-event", b"%d" % number), model)
+                write(Outgoing(topic, value, record.key, headers, _partition(record, partitions)))
+                row += 1
+        except SinkError:
             self._halfway = (item, row)
-            record = item.records[row]
-            headers = (
-                *_place(record, int(item.offsets[row])),
-                ("streamnn-event", b"%d" % item.numbers[row]),
-                ("streamnn-model", self._model),
-            )
-            self._channel.write(Outgoing(self._topic, value, record.key, headers, _partition(record, self._partitions)))
-            self._length += 1
+            raise
+        finally:
+            self._length += row - first
         self._halfway = (None, 0)
 
     def flush(self) -> int:
@@ -153,24 +157,3 @@ def _partition(record: Record, partitions: int) -> int | None:
     if record.key is not None:
         return None
     return 0 if record.origin is None else record.origin.partition % partitions
-
-
-def _values(item: Predictions) -> Iterator[bytes]:
-    """Return the JSON text of each prediction."""
-    served = {name: _plain(item.decisions[name]) for name in item.targets}
-    labels = {name: _plain(item.labels[name]) for name in item.targets}
-    for row in range(len(item)):
-        targets: dict[str, dict[str, Any]] = {}
-        for name in item.targets:
-            targets[name] = {"prediction": served[name][row], "label": labels[name][row]}
-            if name in item.probabilities:
-                classes, p = item.probabilities[name]
-                targets[name]["probabilities"] = {
-                    label: value for label, value in zip(classes, p[row].tolist(), strict=True) if value == value
-                }
-        yield orjson.dumps({"event": int(item.numbers[row]), "targets": targets}, option=_OPTIONS)
-
-
-def _plain(column: "np.ndarray[Any, Any]") -> list[Any]:
-    """Return a column as plain values, NaN as None."""
-    return [None if value != value else value for value in column.tolist()]

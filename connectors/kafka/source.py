@@ -15,7 +15,7 @@ What may happen, and what then:
     records after a position deleted       error, or `lost = "skip"`: counted, and on from what is there
     position behind the end                error: the topic has lost its end
     partitions added                       error, or `new_partitions = "accept"`: taken up at a checkpoint
-    records there, and none come           after `stall_s` the consumer is made anew, and that is counted
+    records there, and none come           after `stall_s` of asking the consumer is made anew, and that is counted
 """
 
 import logging
@@ -38,7 +38,7 @@ from connectors.records import Chunk
 _log = logging.getLogger(__name__)
 
 _ASK_S = 0.5  # what a broker is given to answer while the loop waits for us
-_POLL_S = 0.1
+_POLL_S, _POLLS = 0.1, 10
 _MOST_POLLED = 5_000
 _MOST_NOTED = 1_000  # waits that ended by the clock, in a checkpoint
 
@@ -107,7 +107,8 @@ class KafkaSource:
         self._expired_before = 0
         self._stalls = self._lost = self._failed_commits = self._lag = 0
         self._held_since: float | None = None
-        self._heard = self._looked = 0.0
+        self._looked = 0.0
+        self._vain_s = 0.0  # how long records have been asked for since the last ones came
         self._silent_since: float | None = None
 
     def open(self, offset: int, state: Mapping[str, Any] | None) -> None:
@@ -144,7 +145,7 @@ class KafkaSource:
         at = np.array([positions[partition] for partition in self._partitions], dtype=np.int64)
         self._trail = PositionTrail(offset, at, reading.most_uncommitted)
         self._next = dict(positions)
-        self._heard = self._looked = self._clock()
+        self._looked = self._clock()
         reader.assign(positions)
         self._first_left = self._left()
         self._finish()
@@ -156,6 +157,13 @@ class KafkaSource:
             self._fill(0.0 if records else _POLL_S)
             more_indices, more = self._merge.take(events - len(records))
             indices, records = indices + more_indices, records + more
+            # what came may not be next in order yet: what is will most often follow at once
+            for _ in range(_POLLS):
+                if records or self._silent_since is not None:
+                    break
+                self._throttle()
+                self._fill(_POLL_S / _POLLS)
+                indices, records = self._merge.take(events)
         if records:
             self._held_since = None
         self._attend()
@@ -253,7 +261,7 @@ class KafkaSource:
 
     def _fill(self, timeout_s: float) -> None:
         """Read what has arrived into the merge."""
-        reader = self._opened()
+        reader, began = self._opened(), self._clock()
         try:
             arrived = reader.poll(timeout_s, _MOST_POLLED)
         except LogError as error:
@@ -271,7 +279,9 @@ class KafkaSource:
                 self._next[partition] = last.offset + 1
                 self._bytes_each[partition] = sum(len(r.value or b"") for r in records) / len(records)
         if arrived:
-            self._heard, self._silent_since = self._clock(), None
+            self._vain_s, self._silent_since = 0.0, None
+        else:
+            self._vain_s += self._clock() - began
         self._finish()
 
     def _attend(self) -> None:
@@ -335,8 +345,8 @@ class KafkaSource:
         buffered = sum(self._merge.waiting(index) for index in range(len(self._partitions)))
         self._lag = sum(behind.values()) + buffered
         if not any(behind[p] for p in awaited):
-            self._heard = now
-        elif now - self._heard >= reading.stall_s:
+            self._vain_s = 0.0
+        elif self._vain_s >= reading.stall_s:
             _log.warning("%s: %d records are there and none came for %g s", reading.topic, self._lag, reading.stall_s)
             self._stalls += 1
             self._renew()
@@ -351,7 +361,7 @@ class KafkaSource:
                 self._reader.pause(self._paused)
         except LogError as error:
             raise self._told(error) from error
-        self._heard = self._clock()
+        self._vain_s = 0.0
 
     def _recover(self, error: LogError) -> None:
         """Decide what an error of the library means while records are read."""

@@ -44,6 +44,7 @@ from connectors.kafka.delivery import (
     LOOK_UP_S,
     PERMANENT,
     RETRY_S,
+    ROOM_S,
     SETTLE_S,
     STUCK_S,
     Patience,
@@ -193,7 +194,7 @@ class Transaction:
             )
         patience = self._patience()
         while self._opened().in_flight >= self._in_flight:
-            self._settle(patience)
+            self._settle(patience, ROOM_S)
         self._records.append(record)
         try:
             self._send(patience)
@@ -287,15 +288,15 @@ class Transaction:
             else:
                 self._sent += 1
 
-    def _settle(self, patience: Patience) -> None:
-        """Wait a moment for acknowledgements; begin again with a new producer if something failed."""
-        settled = self._opened().settle(SETTLE_S)
+    def _settle(self, patience: Patience, pause_s: float = 0.0) -> None:
+        """Wait a moment for acknowledgements, of all or (with a pause) of some; begin again if something failed."""
+        settled = self._opened().settle(0.0 if pause_s else SETTLE_S)
         if settled.failed:
             self._recover(settled.failed[0][1], patience)
         elif patience.stuck(settled.waiting, STUCK_S):
             self._recover(LogError("unreachable", f"{settled.waiting} records are stuck under way"), patience)
         elif settled.waiting:
-            patience.wait(LogError("unreachable", f"{settled.waiting} records are under way"), pause_s=0.0)
+            patience.wait(LogError("unreachable", f"{settled.waiting} records are under way"), pause_s=pause_s)
 
     def _recover(self, error: LogError, patience: Patience) -> int | None:
         """Make a new producer unless another process has taken over; returns the number of our last commit."""

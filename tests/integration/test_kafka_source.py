@@ -401,3 +401,16 @@ def test_an_unreachable_cluster_at_the_start_is_an_error() -> None:
     opened = KafkaSource(KafkaReading(topic="t", group="g"), nowhere, JsonCodec(Schema()))
     with pytest.raises(SourceError, match=r"no Kafka broker answers at 127\.0\.0\.1:1.*whether the brokers run"):
         opened.open(0, None)
+
+
+def test_a_slow_loop_is_no_stall(bootstrap: str, writer: LogWriter) -> None:
+    """However long the loop takes between two polls, a consumer that was not asked has not stalled."""
+    topic, now = helpers.topic(bootstrap), 0.0
+    helpers.fill(writer, topic, [(0, 0, event(n)) for n in range(12_000)])
+    reading = KafkaReading(topic=topic, group=helpers.fresh("group"), until="end", buffer_records=100)
+    opened = KafkaSource(reading, helpers.library("kafka-python", bootstrap), JsonCodec(Schema()), clock=lambda: now)
+    opened.open(0, None)
+    while opened.poll(500) is not None:
+        now += 40.0
+    assert opened.statistics.stalls == 0
+    opened.close()
