@@ -147,14 +147,22 @@ class Delivery:
 
     def write(self, record: Outgoing) -> None:
         """Take a record."""
-        patience = Patience(self._give_up_s, self._stopping, self._clock)
+        writer = self._writer
+        if writer is not None and not self._failed and writer.in_flight < self._most:
+            try:
+                writer.produce(record)
+            except LogError as error:  # told again below
+                _log.debug("a record was not taken at once: %s", error)
+            else:
+                return
+        patience = self._patience()
         while self._failed or self._opened().in_flight >= self._most:
             self._settle(patience, ROOM_S)
         self._produce(record, patience)
 
     def flush(self) -> None:
         """Wait until everything is acknowledged."""
-        patience = Patience(self._give_up_s, self._stopping, self._clock)
+        patience = self._patience()
         while self._failed or self._opened().in_flight:
             self._settle(patience)
 
@@ -165,6 +173,9 @@ class Delivery:
             lost = len(writer.close()) + len(self._failed)
             if lost:
                 _log.warning("%d records were not acknowledged when the channel was closed", lost)
+
+    def _patience(self) -> Patience:
+        return Patience(self._give_up_s, self._stopping, self._clock)
 
     def _produce(self, record: Outgoing, patience: Patience) -> None:
         while True:

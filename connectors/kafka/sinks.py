@@ -17,6 +17,7 @@ streamnn-reason, streamnn-detail. All headers are UTF-8 text.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import islice
 
 from connectors.errors import SinkError
@@ -142,14 +143,15 @@ class KafkaDeadLetters:
 
 def _place(record: Record, number: int) -> tuple[tuple[str, bytes], ...]:
     """Return the headers that say where a record lies."""
-    origin = record.origin
-    if origin is None:
+    if record.origin is None:
         return (("streamnn-offset", b"%d" % number),)
-    return (
-        ("streamnn-topic", origin.topic.encode()),
-        ("streamnn-partition", b"%d" % origin.partition),
-        ("streamnn-offset", b"%d" % origin.offset),
-    )
+    topic, partition, offset = record.origin
+    return (*_place_but_offset(topic, partition), ("streamnn-offset", b"%d" % offset))
+
+
+@lru_cache(maxsize=1024)
+def _place_but_offset(topic: str, partition: int) -> tuple[tuple[str, bytes], ...]:
+    return ("streamnn-topic", topic.encode()), ("streamnn-partition", b"%d" % partition)
 
 
 def _partition(record: Record, partitions: int) -> int | None:

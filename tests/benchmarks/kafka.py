@@ -57,6 +57,7 @@ DELIVERIES = ("at_least_once", "transactional")
 SIDES = ("ceiling", *(f"{side} {delivery}" for side in ("no model", "single", "best") for delivery in DELIVERIES))
 WARM, AT_RATE = 5_000, 1_000
 WARM_S, WAIT_S = 3.0, 20.0
+SPARE = 10_000
 NUMBERS = ("date", "day", "period", "nswprice", "nswdemand", "vicprice", "vicdemand", "transfer")
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -316,7 +317,8 @@ def latencies(broker: Broker, client: str, side: str, seconds: float, folder: Pa
 
 def rates(broker: Broker, rounds: int, sizes: dict[str, int]) -> None:
     """Print a line for each client and side."""
-    topic = fill(broker.bootstrap, max(sizes.values()))
+    # more than is read: at the end of a topic the last records wait for idle partitions
+    topic = fill(broker.bootstrap, max(sizes.values()) + SPARE)
     took: dict[tuple[str, str], list[Took]] = defaultdict(list)
     for _ in range(rounds):
         for side, client in itertools.product(SIDES, helpers.CLIENTS):

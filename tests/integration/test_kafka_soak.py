@@ -149,7 +149,7 @@ class Worker:
             self._process = subprocess.Popen(
                 [sys.executable, *words],
                 cwd=self.folder,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONFAULTHANDLER": "1"},
                 stdout=said,
                 stderr=said,
             )
@@ -172,7 +172,12 @@ class Worker:
         """
         assert self._process is not None
         self._process.send_signal(number)
-        code = self._process.wait(EXIT_S)
+        try:
+            code = self._process.wait(EXIT_S)
+        except subprocess.TimeoutExpired:
+            self._process.send_signal(signal.SIGABRT)  # has it write where it stands
+            self._process.wait()
+            pytest.fail(f"{self.name} did not end within {EXIT_S:g} s of {number.name}: {self.said(6000)}")
         self._log.say(number.name, f"{self.name}: exit code {code}")
         if number == signal.SIGKILL:
             assert code == -number
@@ -186,9 +191,9 @@ class Worker:
             self._process.kill()
             self._process.wait()
 
-    def said(self) -> str:
-        """What it has written."""
-        return (self.folder / "said.txt").read_text()[-1000:]
+    def said(self, most: int = 1000) -> str:
+        """The end of what it has written."""
+        return (self.folder / "said.txt").read_text()[-most:]
 
 
 def wait(seconds: float, look: Callable[[], None]) -> None:
