@@ -348,8 +348,8 @@ def table(*, quick: bool) -> None:
     """Print everything."""
     print(describe())
     print(f"Kafka {VERSION}, kafka-python {kafka.__version__}, confluent-kafka {confluent_kafka.__version__}\n")
-    rounds, seconds = (1, 3.0) if quick else (5, 15.0)
-    sizes = {"kafka-python": 60_000, "confluent-kafka": 250_000, "best": 60_000}
+    rounds, seconds = (1, 3.0) if quick else (3, 10.0)
+    sizes = {"kafka-python": 50_000, "confluent-kafka": 150_000, "best": 30_000}
     if quick:
         sizes = {name: size // 10 for name, size in sizes.items()}
     with tempfile.TemporaryDirectory() as at, Broker(Path(at) / "broker", partitions=PARTITIONS) as broker:
