@@ -8,6 +8,7 @@ is no longer known; a commit of a transaction, which the library would wait for 
 a thread of its own.
 """
 
+import gc
 import logging
 import threading
 import time
@@ -115,10 +116,12 @@ class PythonLibrary:
             left_s = max(deadline - time.monotonic(), 1.0)
             everything["bootstrap_timeout_ms"] = int(min(_ATTEMPT_S, left_s) * 1000)
             everything["kafka_client"] = networks = _Networks()
-            with _Reasons() as reasons, networks:
+            with _Reasons() as reasons:
                 try:
-                    return kind(**everything)
+                    with networks:
+                        return kind(**everything)
                 except errors.KafkaTimeoutError as error:
+                    gc.collect()  # sockets that could not connect: the library leaves them open, in reference cycles
                     fault, why = reasons.told()
                     if fault != "unreachable":
                         raise LogError(fault, f"{connection.bootstrap_servers}: {why}") from error

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -399,6 +400,16 @@ def test_an_unreachable_cluster_is_told_in_time(kind: type[PythonLibrary] | type
         nowhere.reader(group="g", committed_only=True)
     assert caught.value.fault == "unreachable"
     assert time.monotonic() - began < 15.0
+
+
+@pytest.mark.parametrize("kind", [PythonLibrary, FastLibrary])
+def test_attempts_in_vain_leave_no_threads(kind: type[PythonLibrary] | type[FastLibrary]) -> None:
+    """However often a cluster that does not answer is tried, no thread with its sockets is left of it."""
+    nowhere = kind(KafkaConnection(bootstrap_servers="127.0.0.1:1", start_wait_s=1.0))
+    before = threading.active_count()
+    with pytest.raises(LogError):
+        nowhere.reader(group="g", committed_only=True, wait_s=4.0)  # two attempts
+    assert threading.active_count() <= before
 
 
 @pytest.mark.parametrize("kind", [PythonLibrary, FastLibrary])

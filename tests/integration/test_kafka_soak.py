@@ -29,7 +29,7 @@ from tests.pipeline.helpers import ROOT, streamnn
 
 SOAK_S = float(os.environ.get("STREAMNN_SOAK_S", "0"))
 SEED = int(os.environ.get("STREAMNN_SOAK_SEED", "0")) or time.time_ns() % 1_000_000
-RATE = min(100.0, 60_000 / max(SOAK_S, 1.0))  # events a second; the verifier learns every one of them anew, three times
+RATE = min(50.0, 60_000 / max(SOAK_S, 1.0))  # events a second; the verifier learns every one of them anew, three times
 PARTITIONS = 4
 NEVER_S = 1e6  # an idle partition is waited for, so that the order is a function of the records
 EXIT_S = 120.0
