@@ -59,6 +59,7 @@ class Work:
         old: how many rows of `block` are old.
         expired: rows whose label is given up, because too many are awaited.
         awaited: new rows whose label may come as a record of its own.
+        echo: [old], for each old row the new one whose label it is, -1 = its event is older; empty = all are.
     """
 
     block: Block
@@ -66,6 +67,15 @@ class Work:
     old: int
     expired: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     awaited: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    echo: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+
+    def served(self, results: FloatArray) -> FloatArray:
+        """Return what has been served for every row, [K, W], from what the operations have served."""
+        fresh = np.arange(len(self.block)) >= self.old
+        served = np.where(fresh[:, None], results, self.block.served)
+        repeated = np.flatnonzero(self.echo >= 0)
+        served[repeated] = served[self.echo[repeated]]
+        return served
 
 
 def join(a: Block, b: Block) -> Block:

@@ -31,13 +31,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from connectors import Chunk, Joined, Labels, Record, missing
+from connectors import Chunk, Labels, Record, missing
 from pipeline.blocks import Block, Work
 from pipeline.model import Model
 from pipeline.packing import pack, pack_texts, unpack, unpack_texts
 from pipeline.pending import PendingRows
 from pipeline.steps import Steps
 from streamnn.operations import IntArray, Kind, Operations, Rows
+
+_LARGE = 1e15  # an input beyond may not be countable
 
 FATES = ("joined", "early", "duplicate", "late", "unmatched", "expired", "pushed_out", "repeated", "without_id")
 
@@ -131,9 +133,10 @@ class LabelJoin:
         return self.counts["expired"]
 
     def steps(self, chunk: Chunk, number: IntArray, targets: Sequence[str]) -> list[Steps]:
-        """Go through events and labels in their order; a label begins a new piece where its event is in the same one.
+        """Go through events and labels in their order.
 
-        So an event has been predicted, whatever comes of it, when its label is learned.
+        A label begins a new piece where its event is in the same one and may not be countable: then that is known, and
+        the event left out, before its label would be learned.
         """
         self._awaiting.clear()
         ids = chunk.columns.get(self._id, missing(np.dtype(object), len(chunk)))
@@ -142,7 +145,7 @@ class LabelJoin:
         values = list(zip(*(column.tolist() for column in columns), strict=True))
         records, label_records = list(chunk.records), list(labels.records)
         pieces, piece, first = list[Steps](), _Piece(), int(number[0]) if len(number) else self._last + 1
-        events = len(chunk)
+        events, doubtful = len(chunk), self._doubtful(chunk, number)
         for place in np.argsort(np.concatenate([chunk.offsets, labels.offsets]), kind="stable").tolist():
             if place < events:
                 record = records[place]
@@ -158,7 +161,7 @@ class LabelJoin:
             found = self._meet_label(labels.ids[row], label)
             if found is None:
                 continue
-            if found >= first:
+            if found >= first and found in doubtful:
                 pieces.append(piece.steps(self._kinds))
                 piece, first = _Piece(), max(first, int(number[np.searchsorted(chunk.offsets, label.offset) - 1]) + 1)
             piece.values[piece.add(-1, found, label.offset, label.record)] = label.values
@@ -176,16 +179,20 @@ class LabelJoin:
         # one that cannot be used, and one of an event that could not be counted, have nothing to learn
         for row in np.flatnonzero(~fresh & ~labelled).tolist():
             self._rows.drop(int(number[row]))
-        known = np.array([int(n) in self._rows for n in number], dtype=bool)
-        come, new = np.flatnonzero(~fresh & labelled & known), np.flatnonzero(fresh)
-        merged = self._gather(block, come, new, learner)
+        new = np.flatnonzero(fresh)
+        here = dict(zip(number[new].tolist(), range(len(new)), strict=True))
+        known = np.array([n in self._rows or n in here for n in number.tolist()], dtype=bool)
+        come = np.flatnonzero(~fresh & labelled & known)
+        echo = np.array([here.get(n, -1) for n in number[come].tolist()], dtype=np.int64)
+        merged = self._gather(block, come, new, echo, learner)
         place = np.full(len(block), -1, dtype=np.int64)
         place[come], place[new] = np.arange(len(come)), len(come) + np.arange(len(new))
         kind = np.where(fresh, np.where(labelled, Kind.PREDICT_LEARN, Kind.PREDICT_OBSERVE), Kind.LEARN).astype(np.int8)
         some = place >= 0
         operations = Operations(kind[some], place[some], place[some] + 1)
         awaited = [len(come) + i for i, n in enumerate(number[new].tolist()) if n in self._awaiting]
-        return Work(merged, operations, len(come), awaited=np.array(awaited, dtype=np.int64))
+        echo[echo >= 0] += len(come)
+        return Work(merged, operations, len(come), awaited=np.array(awaited, dtype=np.int64), echo=echo)
 
     def keep(self, work: Work, served: npt.NDArray[np.float64], learner: Model, refused: Mapping[int, str]) -> None:
         """Remember the new events whose label is still awaited."""
@@ -301,23 +308,38 @@ class LabelJoin:
         if len(self._done) > self._capacity:
             self._done.popitem(last=False)
 
-    def _gather(self, block: Block, come: IntArray, new: IntArray, learner: Model) -> Block:
-        """Put the events whose labels have come before the new ones, with the labels that the block has for them."""
-        rows, truth, served = block.rows, block.truth, block.served
-        if not len(come):
-            return Block(
-                Rows(rows.x[new], rows.y[new], rows.number[new]), truth[new], served[new], block.offset[new],
-                block.moment_s[new], [block.records[row] for row in new.tolist()],
-            )  # fmt: skip
-        old, offset, records = self._rows.take(rows.number[come].tolist(), learner)
-        both = np.concatenate([come, new])
+    def _doubtful(self, chunk: Chunk, number: IntArray) -> set[int]:
+        """Return numbers of events with a value so large that its square may not be counted."""
+        large = np.zeros(len(chunk), dtype=bool)
+        for column in chunk.columns.values():
+            if column.dtype == np.float64:
+                large |= np.abs(column) > _LARGE
+        return set(number[large].tolist())
+
+    def _gather(self, block: Block, come: IntArray, new: IntArray, echo: IntArray, learner: Model) -> Block:
+        """Put the events whose labels have come before the new ones, with the labels that the block has for them.
+
+        Args:
+            block: a piece.
+            come: rows of the labels.
+            new: rows of the events.
+            echo: for each label, which of `new` it belongs to, or -1.
+            learner: for whose size rows are laid out.
+        """
+        rows, records = block.rows, block.records
+        of_event = come.copy()
+        of_event[echo >= 0] = new[echo[echo >= 0]]
+        both, source = np.concatenate([come, new]), np.concatenate([of_event, new])
+        x, served, offset = rows.x[source], block.served[source], block.offset[source]
+        kept = np.flatnonzero(echo < 0)
+        listed = [records[row] for row in source.tolist()]
+        if len(kept):
+            old, places, found = self._rows.take(rows.number[come[kept]].tolist(), learner)
+            x[kept], served[kept], offset[kept] = old.x, old.y, places
+            for place, record in zip(kept.tolist(), found, strict=True):
+                listed[place] = record
         return Block(
-            Rows(np.concatenate([old.x, rows.x[new]]), rows.y[both], rows.number[both]),
-            truth[both],
-            np.concatenate([old.y, served[new]]),
-            np.concatenate([offset, block.offset[new]]),
-            block.moment_s[both],
-            Joined([records, [block.records[row] for row in new.tolist()]]),
+            Rows(x, rows.y[both], rows.number[both]), block.truth[both], served, offset, block.moment_s[both], listed
         )
 
 

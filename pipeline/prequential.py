@@ -371,7 +371,7 @@ class Prequential:
             control.clear = False
         refused = np.zeros(len(work.block), dtype=bool)
         refused[list(results.refused)] = True
-        served = np.where(fresh[:, None], results.served, work.block.served)
+        served = work.served(results.served)
         block = replace(work.block, served=served)
         p.queue.keep(work, served, p.learner, results.refused)
         self._bury(

@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -64,13 +64,13 @@ def listed(queue, learner, encoded, part):
     rows = Rows(encoded.rows.x, encoded.rows.y, part.number)
     work = queue.arrange(Block(rows, encoded.truth, none[:, None], part.offset, none, part.records), learner)
     b, o, log = work.block, work.operations, []
+    served = work.served(b.rows.number[:, None].astype(float))
     for kind, row in zip(o.kind.tolist(), o.start.tolist(), strict=True):
         label = () if kind == Kind.PREDICT_OBSERVE else (int(b.truth[row, 0]),)
         log.append((NAMES[Kind(kind)], int(b.rows.number[row]), *label))
         if kind == Kind.LEARN:  # inputs, output and record are those of the event
-            assert b.served[row, 0] == b.rows.number[row]
+            assert served[row, 0] == b.rows.number[row]
             assert f'"b": {b.rows.x[row, learner.features.names.index("b")]}'.encode() in b.records[row].value
-    served = np.where(np.arange(len(b))[:, None] >= work.old, b.rows.number[:, None].astype(float), b.served)
     queue.keep(work, served, learner, {})
     return log
 
@@ -245,6 +245,26 @@ def test_an_event_that_cannot_be_counted_takes_its_label_along():
         assert done.buried == [("learn", "not_finite", "events", 3)]
         assert done.loop.parts.queue.counts["joined"] == 8
         assert not done.loop.parts.queue._wanted
+
+
+@pytest.mark.parametrize("preset", ["single", "lite"])
+def test_a_label_that_cannot_be_learned_leaves_its_prediction(preset):
+    """A value that would make the model infinite: one dead letter; its event has been predicted, however records are cut."""
+    settings = config(stream={"task": "regression", "kinds": {"a": "number", "b": "number"}}, preset=preset)
+    if preset == "lite":
+        settings = replace(settings, model=replace(settings.model, engine="native"))
+    came = []
+    for n in range(8):
+        came.append(("events", 1000 + 2 * n, {"id": f"e{n}", "a": 0.5, "b": n / 9}))
+        came.append(("labels", 1001 + 2 * n, {"id": f"e{n}", "y": 1e308 if n == 3 else n / 3}))
+    found = []
+    for cuts in (None, random.Random(1)):
+        done = Loop(records_of(came), settings, cuts=cuts).run()
+        assert done.loop.counters.dropped == {"learn/not_finite": 1}
+        assert done.loop.counters.learned == 7
+        found.append([float(y) for item in done.predictions.items for y in item.decisions["y"]])
+    assert len(found[0]) == 8
+    assert repr(found[0]) == repr(found[1])
 
 
 def test_soft_and_early_labels_survive_a_checkpoint():
