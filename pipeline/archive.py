@@ -73,7 +73,7 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """One checkpoint: the event number it was taken at, the state, and what the file says about itself."""
+    """One checkpoint: the number of records read before it, the state, and what the file says about itself."""
 
     number: int
     state: State
@@ -84,7 +84,7 @@ def encode(number: int, state: Mapping[str, Any], *, created_s: float) -> bytes:
     """Turn a state into the bytes of a file.
 
     Args:
-        number: event number of the checkpoint.
+        number: of the checkpoint: records read before it.
         state: nested dict with str keys; leaves are tensors, numeric arrays, NumPy scalars (they come
             back as Python's), int, float, bool, str, None; lists and tuples of these and of dicts.
         created_s: moment, seconds since 1970.

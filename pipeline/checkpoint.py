@@ -1,6 +1,6 @@
 """A folder of checkpoints: written so that a crash at any moment leaves one that can be loaded.
 
-In: a state and the event number it was taken at. Out: the newest intact one, after a restart. One file each,
+In: a state and the number of records read when it was taken. Out: the newest intact one, after a restart. One file each,
 `checkpoint-000000012345.safetensors` (see `pipeline.archive`), written beside its final name, forced to
 disk, renamed, and the folder forced to disk. Only then are older ones removed. Files are readable by
 their owner alone: they hold what was learned from people's data.
@@ -27,7 +27,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -56,6 +56,9 @@ class CheckpointStore:
         crash_point: called with the name of each step, for tests; see `pipeline.faults`.
         clock: seconds since 1970, for the moment of writing.
 
+    Attributes:
+        size_bytes: of the checkpoint saved last; 0 = none yet.
+
     Raises:
         CheckpointError: "unwritable": the folder cannot be made or opened.
         ValueError: `keep` is below 1.
@@ -75,8 +78,9 @@ class CheckpointStore:
         self._crash_point, self._clock = crash_point, clock
         self._lock: int | None = None
         self._term = 0
+        self.size_bytes = 0
         with _translated("unwritable", f"cannot open the checkpoint folder {self.folder}"):
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make(self.folder)
             self._clean()
 
     def claim(self, *, shared: bool = False) -> None:
@@ -152,7 +156,7 @@ class CheckpointStore:
         self.close()
 
     def path(self, number: int) -> Path:
-        """Return where the checkpoint of an event number is or would be, in the term of this process."""
+        """Return where the checkpoint of a number is or would be, in the term of this process."""
         term = f"-{self._term}" if self._term else ""
         return self.folder / f"checkpoint-{number:012d}{term}.safetensors"
 
@@ -167,7 +171,7 @@ class CheckpointStore:
         another name: none of them will be taken for the newest, and none is lost at once.
 
         Args:
-            number: event number, 0 or more. An existing checkpoint of the same number is replaced.
+            number: of records read before it, 0 or more. An existing checkpoint of the same number is replaced.
             state: see `pipeline.archive.encode`.
 
         Returns:
@@ -197,6 +201,7 @@ class CheckpointStore:
                 raise
             _sync(self.folder)
             self._prune()
+        self.size_bytes = len(data)
         return final
 
     def latest(self) -> Checkpoint | None:
@@ -226,7 +231,7 @@ class CheckpointStore:
     def _set_aside(self, number: int) -> None:
         for path in self.paths():
             if (self._term, number) < _key(path) < (self._term + 1, 0):
-                _log.warning("checkpoint %s is ahead of event %d, where this run is; set aside", path, number)
+                _log.warning("checkpoint %s is ahead of record %d, where this run is; set aside", path, number)
                 path.replace(path.with_name(path.name + _ASIDE))
 
     def _prune(self) -> None:
@@ -329,6 +334,16 @@ def _locked(descriptor: int, *, shared: bool) -> bool:
             return False
         raise
     return True
+
+
+def _make(folder: Path) -> None:
+    """Make a folder whose name is on disk before anything in it matters: a power cut could take it with all it holds."""
+    missing = [path for path in folder.parents if not path.exists()]
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # that of the folder itself also where it is there: who made it may have been killed just after
+    with suppress(PermissionError):  # a parent that may not be read is not ours
+        for path in [folder, *missing]:
+            _sync(path.parent)
 
 
 def _sync(folder: Path) -> None:

@@ -164,7 +164,7 @@ def _drive(prepared: Prepared, *, quiet: bool, telemetry: Telemetry | None) -> t
         except ValueError as error:  # a checkpoint of another model
             raise SettingsError(f"{config.checkpoint.folder}: {error}") from error
         if run.checkpoint is not None:
-            _say(f"going on from the checkpoint at event {run.checkpoint.number:,}", quiet)
+            _say(f"going on from the checkpoint at event {loop.counters.events:,}", quiet)
             if telemetry is not None:
                 telemetry.resumed(loop)
         health.ready = True

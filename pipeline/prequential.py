@@ -247,13 +247,16 @@ class Prequential:
         if p.store is None:
             return
         store, state, began = p.store, self._state(lengths), time.monotonic()
-        path = self._patiently(lambda: store.save(self.counters.events, state))
+        # numbered by records, not events: where only rejects came since the last one it must not take that one's place,
+        # which committed positions may name
+        number = self._offset
+        path = self._patiently(lambda: store.save(number, state))
         if p.commits is not None:
             p.crash_point("before_commit")
             p.commits.commit(path.name, state["source"])
             p.crash_point("after_commit")
         p.source.commit(self._offset)
-        self.written = Written(self.written.number + 1, time.monotonic() - began, path.stat().st_size)
+        self.written = Written(self.written.number + 1, time.monotonic() - began, store.size_bytes)
 
     def _due(self) -> bool:
         """Tell whether the clock, or a transaction that has been open for long, asks for a checkpoint.
@@ -380,7 +383,9 @@ class Prequential:
                 for row, why in sorted(results.refused.items())
             ]
         )
-        self._emit(select(block, fresh & ~refused) if refused.any() or work.old else block)
+        # one that was predicted before its label proved unusable has its prediction, in the same block as in an earlier one
+        shown = fresh & ~(refused & np.isnan(served).all(axis=1))
+        self._emit(select(block, shown) if refused.any() or work.old else block)
         scored = learned if p.queue.immediate else order[~refused[order]]
         if len(scored):
             number = block.rows.number[scored]

@@ -352,13 +352,19 @@ class KafkaSource:
             self._renew()
 
     def _renew(self) -> None:
-        """Make the consumer anew, from where it is."""
-        self._opened().close()
+        """Make the consumer anew, from where it is; the old one stays until there is another."""
+        reading = self._reading
         try:
-            self._reader = self._library.reader(group=self._reading.group, committed_only=self._reading.committed_only)
-            self._reader.assign(self._next)
+            fresh = self._library.reader(group=reading.group, committed_only=reading.committed_only)
+        except LogError as error:
+            self._recover(error)
+            return
+        self._opened().close()
+        self._reader = fresh
+        try:
+            fresh.assign(self._next)
             if self._paused:
-                self._reader.pause(self._paused)
+                fresh.pause(self._paused)
         except LogError as error:
             raise self._told(error) from error
         self._vain_s = 0.0

@@ -39,7 +39,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from connectors.errors import SinkError
-from connectors.kafka.client import Committed, Library, LogError, LogWriter, Outgoing, Partition
+from connectors.kafka.client import Committed, Library, LogError, LogWriter, Outgoing, Partition, known_partitions
 from connectors.kafka.delivery import (
     LOOK_UP_S,
     PERMANENT,
@@ -268,7 +268,8 @@ class Transaction:
         self._before = set()
 
     def _send(self, patience: Patience) -> None:
-        """Give the producer what it has not been given yet."""
+        """Give the producer what it has not been given yet; replace one that takes nothing for long."""
+        refused_since: float | None = None
         while self._sent < len(self._records):
             writer, record = self._opened(), self._records[self._sent]
             try:
@@ -282,11 +283,16 @@ class Transaction:
                 elif error.fault in PERMANENT:
                     raise told(error, f"a record for topic {record.topic!r} cannot be written") from error
                 elif error.fault == "unreachable":
+                    refused_since = self._clock() if refused_since is None else refused_since
                     patience.wait(error)
+                    if self._clock() - refused_since >= STUCK_S:  # it may be one that has failed, and says only this
+                        self._recover(error, patience)
+                        refused_since = None
                 else:
                     self._recover(error, patience)
             else:
                 self._sent += 1
+                refused_since = None
 
     def _settle(self, patience: Patience, pause_s: float = 0.0) -> None:
         """Wait a moment for acknowledgements, of all or (with a pause) of some; begin again if something failed."""
@@ -309,6 +315,7 @@ class Transaction:
                 if self._writer is not None:
                     self._writer.close()
                     self._writer = None
+                self._began, self._sent = None, 0  # the new one has no transaction yet: there is none to abort
                 self._writer = self._make(RETRY_S)
                 last = self._check_owner(settled=True)
                 break
@@ -317,7 +324,6 @@ class Transaction:
                     raise told(again, "the producer cannot be made anew") from again
                 patience.wait(again)
         self.recoveries += 1
-        self._began, self._sent = None, 0
         if error.fault == "too_large":
             self._one_by_one()
         return last
@@ -349,7 +355,11 @@ class Transaction:
         """
         reader = self._library.reader(group=self._group, committed_only=settled, wait_s=wait_s)
         try:
-            numbers = reader.partitions(self._topic, timeout_s=LOOK_UP_S)
+            numbers = known_partitions(lambda: reader.partitions(self._topic, timeout_s=LOOK_UP_S))
+            if not numbers:  # nothing committed would be another answer
+                raise LogError(
+                    "unknown_topic", f"topic {self._topic!r} does not exist, or may not be seen by this user"
+                )
             return reader.committed([Partition(self._topic, number) for number in numbers], timeout_s=LOOK_UP_S)
         finally:
             reader.close()
