@@ -1,0 +1,196 @@
+"""The auditor: what has to hold while a schedule runs, and at its end.
+
+It reads logs, positions and files by itself and asks none of the product's code.
+"""
+
+import json
+import struct
+from collections import Counter
+
+import numpy as np
+import orjson
+
+from pipeline.archive import decode
+from tests.simulation import workload
+from tests.simulation.oracle import expected
+
+
+class ViolationError(AssertionError):
+    """Something that has to hold did not."""
+
+
+class Audit:
+    """Watches one schedule.
+
+    Args:
+        world: it runs in.
+        work: what is read.
+        group: of the model.
+        folder: of the checkpoints.
+    """
+
+    def __init__(self, world, work, group, folder):
+        self._world, self._work, self._group, self._folder = world, work, group, folder
+        self._before = {}  # checkpoint -> positions committed with it
+        world.cluster.on_commit = self.committed
+
+    def committed(self, group, positions, transactional):
+        """Check positions at the moment they are committed: a checkpoint that survives a power cut holds as much."""
+        require(group == self._group, f"positions are committed under {group!r}")
+        offsets = {partition.number: committed.offset for partition, committed in positions.items()}
+        if transactional:
+            path = self._named(positions.values())
+            held = self._held(path)
+            require(None not in held, f"positions {offsets} name {path.name}, which a power cut may take")
+            require(all(have == offsets for have in held), f"{path.name} has {held}, committed with it are {offsets}")
+            before = self._before.setdefault(path.name, offsets)
+            require(before == offsets, f"{path.name} was committed with {before}, and is another one with {offsets}")
+            return
+        paths = self._folder.glob("checkpoint-*.safetensors")
+        require(
+            any(all(covers(have, offsets) for have in self._held(path)) for path in paths),
+            f"committed are {offsets}, and no checkpoint that a power cut leaves holds as much",
+        )
+
+    def _named(self, committed):
+        """Return the path of the checkpoint that committed positions name."""
+        named = {json.loads(one.note)["checkpoint"] for one in committed}
+        require(len(named) == 1, f"positions name checkpoints {named}")
+        return self._folder / named.pop()
+
+    def _held(self, path):
+        """Return the positions in each state in which a power cut may leave a checkpoint; None = gone."""
+        left = self._world.disk.after_a_power_cut(path)
+        return [None if data is None else dict(manifest(data)["state"]["source"]["positions"]) for data in left]
+
+    def final(self):
+        """Check everything at the end."""
+        w, cluster = self._work, self._world.cluster
+        state = self._state()
+        arrays = state["learner"]
+        order = arrays["order"].tolist()
+        places = workload.offset_of(cluster)
+        self._order(order, places)
+        wanted = expected(order, w.labelled, batch=w.batch, delay_events=w.delay_events, control_every=w.control_every)
+        same("learned", arrays["learned"].tolist(), wanted.memory.learned)
+        same("digest of the model", arrays["digest"], wanted.memory.digest)
+        same("scores", state["scores"], wanted.scores.state_dict())
+        same("learning rate", state["rate_control"], wanted.control.state_dict())
+        pending = state["labels"].get("pending", {}).get("number", np.zeros(0, np.int64)).tolist()
+        same("labels awaited", pending, wanted.pending)
+        counters = state["loop"]["counters"]
+        same("events", counters["events"], len(order))
+        same("events learned", counters["learned"], len(wanted.memory.learned))
+        same("events without label", counters["unlabelled"], wanted.unlabelled)
+        same("dropped", sum(counters["dropped"].values()), len(w.bad) + len(wanted.refused))
+        same("records", state["loop"]["offset"], w.records)
+        for number, at in state["source"]["positions"]:
+            later = [p for p in (*places.values(), *w.bad) if p[0] == number and p[1] >= at]
+            require(not later, f"the position in partition {number} is {at}, before {later}")
+        letters = Counter({(number, offset, "decode"): 1 for number, offset in w.bad})
+        letters.update((*places[code], "learn") for code in wanted.refused)
+        self._outputs(wanted, places, letters)
+
+    def _order(self, order, places):
+        w = self._work
+        twice = [code for code, times in Counter(order).items() if times > 1]
+        require(not twice, f"events {twice} count twice in the model")
+        same("events in the model", sorted(order), sorted(w.good))
+        for number in range(w.partitions):
+            offsets = [places[code][1] for code in order if w.good[code] == number]
+            same(f"order within partition {number}", offsets, sorted(offsets))
+        if w.strict:
+            same("order of events", order, w.merged())
+
+    def _outputs(self, wanted, places, letters):
+        w = self._work
+        if w.delivery == "files":
+            predictions, dead = self._from_files()
+            same("dead letters", dead, letters)
+            same("predictions", predictions, [(served, label) for _, served, label in wanted.predictions.values()])
+            return
+        predictions, dead = self._from_topics()
+        rows = {n: (*places[code], served, label) for n, (code, served, label) in wanted.predictions.items()}
+        if w.delivery == "transactional":
+            same("dead letters", dead, letters)
+            twice = [n for n, times in Counter(n for n, _ in predictions).items() if times > 1]
+            require(not twice, f"events {twice} were predicted twice for readers of committed records")
+            same("predictions", dict(predictions), rows)
+            return
+        same("dead letters", set(dead), set(letters))
+        missing = set(rows.items()) - set(predictions)
+        require(not missing, f"predictions are missing: {missing}")
+        if w.strict:
+            others = set(predictions) - set(rows.items())
+            require(not others, f"predictions that an uninterrupted run does not make: {others}")
+
+    def _from_topics(self):
+        """Return predictions (event, row) and dead letters (partition, offset, stage), as readers see them."""
+        predictions, dead = [], []
+        for log in self._world.cluster.topics["out"]:
+            seen = [entry for entry in log.entries[: log.stable_end] if log.visible(entry, True)]
+            numbers = []
+            for entry in seen:
+                headers, told = dict(entry.headers), orjson.loads(entry.value)
+                target = told["targets"]["y"]
+                place = int(headers["streamnn-partition"]), int(headers["streamnn-offset"])
+                predictions.append((told["event"], (*place, target["prediction"], target["label"])))
+                numbers.append(told["event"])
+            if self._work.delivery == "transactional":
+                same("order of predictions in a partition", numbers, sorted(numbers))
+        for log in self._world.cluster.topics["dead"]:
+            for entry in log.entries[: log.stable_end]:
+                if log.visible(entry, True):
+                    h = dict(entry.headers)
+                    place = int(h["streamnn-partition"]), int(h["streamnn-offset"])
+                    dead.append((*place, h["streamnn-stage"].decode()))
+        return predictions, Counter(dead)
+
+    def _from_files(self):
+        """Return predictions (served, label) in their order, and dead letters, as they stand in files."""
+        disk = self._world.disk
+        lines = {name: self._lines(disk.path(f"state/{name}.jsonl")) for name in ("predictions", "dead")}
+        positions = [line["position"] for line in lines["predictions"]]
+        same("order of predictions", positions, sorted(set(positions)))
+        dead = []
+        for line in lines["dead"]:
+            origin = line["origin"]
+            dead.append((origin["partition"], origin["offset"], line["stage"]))
+        return [(line["prediction"], line["label"]) for line in lines["predictions"]], Counter(dead)
+
+    def _lines(self, path):
+        return [orjson.loads(line) for line in path.read_bytes().splitlines()]
+
+    def _state(self):
+        """Return the state that a new start would go on from."""
+        if self._work.delivery == "transactional":
+            groups = self._world.cluster.groups
+            path = self._named([one for (group, _), one in groups.items() if group == self._group])
+        else:
+            path = self._folder.glob("checkpoint-*.safetensors")[-1]
+        left = self._world.disk.after_a_power_cut(path)
+        require(None not in left, f"{path.name} may be lost")
+        return decode(left[-1], path.name).state
+
+
+def require(holds, message):
+    """Raise a violation if something does not hold."""
+    if not holds:
+        raise ViolationError(message)
+
+
+def same(what, found, wanted):
+    """Raise a violation if two things differ."""
+    if found != wanted:
+        raise ViolationError(f"{what}: found {found}\n  expected {wanted}")
+
+
+def covers(held, offsets):
+    """Tell whether positions, if there are any, reach as far as others."""
+    return held is not None and all(at <= held[number] for number, at in offsets.items())
+
+
+def manifest(data):
+    """Return what a checkpoint's file says, read by hand."""
+    (length,) = struct.unpack_from("<Q", data)
+    return json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["manifest"])

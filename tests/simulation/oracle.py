@@ -1,0 +1,73 @@
+"""What an uninterrupted run comes to: written plainly, event by event, without any code of the loop.
+
+In: the events in their order. Out: predictions, refused events, and the final state.
+"""
+
+from dataclasses import dataclass, field
+
+from tests.simulation.model import REFUSED, ExactControl, ExactScores, Memory, label_of
+
+
+@dataclass
+class Expected:
+    """What has to come out.
+
+    Attributes:
+        predictions: event number -> (code, served, label).
+        refused: codes that could not be learned, in order.
+        pending: event numbers whose label is still on its way.
+    """
+
+    memory: Memory = field(default_factory=Memory)
+    scores: ExactScores = field(default_factory=ExactScores)
+    control: ExactControl = field(default_factory=ExactControl)
+    predictions: dict = field(default_factory=dict)
+    refused: list = field(default_factory=list)
+    pending: list = field(default_factory=list)
+    unlabelled: int = 0
+
+
+def expected(codes, labelled, *, batch, delay_events, control_every):
+    """Run over events.
+
+    Args:
+        codes: of the events, in order.
+        labelled: codes that have a label.
+        batch: events of a micro-batch.
+        delay_events: after how many events a label comes.
+        control_every: events between two decisions on the rate.
+    """
+    out = Expected()
+    memory, losses, rate = out.memory, [], out.control.rate
+    waiting = []  # (number, code, served) whose label is on its way
+
+    def learn(number, code, served):
+        if code >= REFUSED:
+            out.refused.append(code)
+            return False
+        losses.append(memory.loss(code))
+        memory.learn(code, rate)
+        out.scores.score(number, label_of(code), served)
+        return True
+
+    for start in range(0, len(codes), batch):
+        group = list(enumerate(codes[start : start + batch], start))
+        while waiting and waiting[0][0] + delay_events <= start:
+            learn(*waiting.pop(0))
+        served = [memory.predict(code) for _, code in group]
+        memory.order += [code for _, code in group]
+        for (number, code), value in zip(group, served, strict=True):
+            known = code in labelled
+            label = label_of(code) if known else None
+            out.unlabelled += not known
+            if known and not delay_events and not learn(number, code, value):
+                continue
+            if known and delay_events:
+                waiting.append((number, code, value))
+            memory.observe(code)
+            out.predictions[number] = (code, value, label)
+        if start // control_every != (start + len(group)) // control_every:
+            rate = out.control.update(losses, drifted=False).rate
+            losses = []
+    out.pending = [number for number, _, _ in waiting]
+    return out

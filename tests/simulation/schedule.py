@@ -1,0 +1,273 @@
+"""One schedule: a workload, faults at seeded steps, lives of the program one after the other, and the judgement.
+
+In: a seed. Out: nothing, or `ViolationError` with what is wrong. A schedule ends when a life that nothing befell has come to
+the end of the stream and stopped well. The same seed gives the same schedule.
+"""
+
+import random
+import traceback
+
+from connectors import ConnectorError, JsonCodec, Schema
+from connectors.file_sinks import open_dead_letters, open_predictions
+from connectors.kafka import (
+    Delivery,
+    KafkaDeadLetters,
+    KafkaPredictions,
+    KafkaReading,
+    KafkaSource,
+    Transaction,
+)
+from pipeline import assembly
+from pipeline.checkpoint import CheckpointError
+from pipeline.config import CheckpointSettings, Config, StreamSettings
+from pipeline.faults import CRASH_POINTS
+from pipeline.labels import LabelQueue
+from pipeline.prequential import Parts, Plan, Prequential
+from pipeline.settings import SettingsError
+from streamnn.drift import make_detector
+from tests.simulation import workload
+from tests.simulation.audit import Audit, ViolationError
+from tests.simulation.clients import SimLibrary
+from tests.simulation.model import ExactControl, ExactModel, ExactScores
+from tests.simulation.world import World
+
+GROUP = "model-1"
+FOLDER = "state/checkpoints"
+MOST_LIVES = 60
+CALM_LIVES = 4  # lives after the last fault within which the stream has to be at its end
+DELICATE = (
+    "disk open checkpoints",
+    "disk rename .checkpoint",
+    "disk unlink",
+    "end transaction",
+    "point after_commit",
+    "point before_commit",
+    "point before_commit",
+    "settle",
+    "transaction ended",
+)
+SCHEMA = Schema(kinds={"code": "number", "y": "value"}, targets=("y",))
+
+
+class Schedule:
+    """A seed's schedule.
+
+    Args:
+        seed: of everything.
+        work, faults: instead of those that the seed gives.
+    """
+
+    def __init__(self, seed, *, work=None, faults=None):
+        rng = random.Random(seed)
+        self.seed = seed
+        self.work = workload.draw(rng.random()) if work is None else work
+        self.world = World(rng.random(), draw_faults(rng, self.work) if faults is None else faults)
+        self.world.successor = self._start
+        self.audit = Audit(self.world, self.work, GROUP, self.world.disk.path(FOLDER))
+        self.lives = 0
+
+    def run(self):
+        """Run it and judge.
+
+        Raises:
+            ViolationError: something did not hold.
+        """
+        world = self.world
+        try:
+            with world.entered():
+                workload.load(world, self.work)
+                self._live_on()
+                self.audit.final()
+        except ViolationError as violation:
+            raise ViolationError(f"{violation}\n\n{self.story()}") from violation
+
+    def story(self):
+        """Return what happened, for a person."""
+        work = [
+            f"  {name} = {value}" for name, value in vars(self.work).items() if isinstance(value, str | float | int)
+        ]
+        lines = [f"{step:6d} {at:9.3f} {who:8s} {what}" for step, at, who, what in self.world.trace]
+        return "\n".join([f"seed {self.seed}, {self.work.records} records", *work, "  step   seconds", *lines])
+
+    def _live_on(self):
+        world, calm = self.world, 0
+        while True:
+            if not world.faults:
+                world.cluster.calm()
+                world.lurking.clear()
+                world.disk.full = False
+                calm += 1
+            if calm > CALM_LIVES or self.lives > MOST_LIVES:
+                raise ViolationError(
+                    f"after {self.lives} lives, {calm} of them without a fault, the stream is not at its end"
+                )
+            process = self._start()
+            alone = world.run()
+            for other in alone:
+                self._look_at(other)
+            if len(alone) == 1 and process.said == "done":
+                return
+            world.clock.advance(min(0.5 * self.lives, 10.0))  # as those who restart services do
+
+    def _start(self):
+        self.lives += 1
+        return self.world.start(f"life-{self.lives}", self._life)
+
+    def _look_at(self, process):
+        error = process.error
+        if isinstance(error, ViolationError):
+            raise error
+        if error is not None:
+            lines = "".join(traceback.format_exception(error))
+            raise ViolationError(f"{process.name} ended with {type(error).__name__}: {error}\n{lines}") from error
+
+    def _life(self, process):
+        """Do what `streamnn run` does; returns how it ended."""
+        try:
+            return self._run(process)
+        except SettingsError as error:
+            raise ViolationError(f"{process.name} will never start: {error}") from error
+        except (ConnectorError, CheckpointError) as error:
+            self.world.log(f"does not start: {error}")
+            return "failed"
+
+    def _run(self, process):
+        world, w = self.world, self.work
+        clock = world.clock.monotonic
+        config = Config(
+            stream=StreamSettings(source="kafka:" + workload.SOURCE),
+            checkpoint=CheckpointSettings(folder=FOLDER, keep=w.keep, resume=True),
+        )
+        library, opened = SimLibrary(world), []
+        try:
+            commits = None
+            if w.delivery == "transactional":
+                commits = channel = Transaction(
+                    library,
+                    source_topic=workload.SOURCE,
+                    group=GROUP,
+                    identity=GROUP,
+                    timeout_s=w.transaction_timeout_s,
+                    in_flight=20,
+                    stopping=lambda: process.stopping,
+                    clock=clock,
+                )
+            source = KafkaSource(
+                KafkaReading(
+                    topic=workload.SOURCE,
+                    group=GROUP,
+                    order=w.order,
+                    idle_wait_s=w.idle_wait_s,
+                    buffer_records=w.buffer_records,
+                    stall_s=3.0,
+                    look_s=1.0,
+                ),
+                library,
+                JsonCodec(SCHEMA),
+                commits=commits is None,
+                clock=clock,
+            )
+            if w.delivery == "at_least_once":
+                channel = Delivery(library, in_flight=20, stopping=lambda: process.stopping, clock=clock)
+            if w.delivery == "files":
+                predictions = open_predictions(world.disk.path("state/predictions.jsonl"))
+                dead_letters = open_dead_letters(world.disk.path("state/dead.jsonl"))
+            else:
+                predictions = KafkaPredictions(channel, "out", model=GROUP)
+                dead_letters = KafkaDeadLetters(channel, "dead")
+            opened = [source, predictions, dead_letters]
+            store, checkpoint = assembly._store(config, self._crash_point, commits)
+            opened.append(store)
+            loop = Prequential(self._plan(), self._parts(source, predictions, dead_letters, store, commits))
+            loop.open(checkpoint)
+
+            def stop():
+                return process.stopping or loop.offset >= w.records
+
+            loop.run(stop=stop, report=lambda loop: None)
+            if loop.failure is not None:
+                world.log(f"fails: {loop.failure}")
+                return "failed"
+        finally:
+            for part in reversed(opened):
+                part.close()
+        return "done" if loop.offset >= w.records else "stopped"
+
+    def _plan(self):
+        w = self.work
+        return Plan(
+            targets=("y",),
+            id_field="",
+            moment_field="",
+            feature_fields=("code",),
+            batch=w.batch,
+            chunk=w.chunk,
+            control_every=w.control_every,
+            checkpoint_every=w.checkpoint_every,
+            checkpoint_every_s=w.checkpoint_every_s,
+            limit=0,
+            patience_s=20.0,
+            fingerprint={"delay": w.delay_events},
+        )
+
+    def _parts(self, source, predictions, dead_letters, store, commits):
+        w = self.work
+        return Parts(
+            source=source,
+            learner=ExactModel(),
+            queue=LabelQueue(delay_events=w.delay_events, batch=w.batch),
+            scores=ExactScores(),
+            detector=make_detector("none", {}, seed=0),
+            rate_control=ExactControl(),
+            crash_point=self._crash_point,
+            predictions=predictions,
+            dead_letters=dead_letters,
+            store=store,
+            commits=commits,
+        )
+
+    def _crash_point(self, name):
+        assert name in CRASH_POINTS
+        if not name.endswith(("_learn", "_fsync", "_write", "_rename")):  # the disk has steps of its own
+            self.world.step(f"point {name}")
+
+
+def draw_faults(rng, work):
+    """Draw what befalls a schedule: (step, what, detail)."""
+    within = rng.choice([80, 250, 600])
+    kinds = {
+        "kill": lambda: "",
+        "power": lambda: rng.randrange(1 << 30),
+        "sigterm": lambda: "",
+        "zombie": lambda: (rng.choice([0.01, 0.5, 5.0, 40.0]), rng.choice(["moved", "shared"])),
+        "broker_down": lambda: rng.choice([0.2, 3.0, 15.0, 45.0]),
+        "broker_bounce": lambda: rng.choice([0.2, 3.0, 30.0]),
+        "disk_full": lambda: rng.choice([0.5, 10.0, 60.0]),
+        "connect": lambda: "unreachable",
+        "take_over": lambda: rng.choice(["unreachable", "failed"]),
+        "poll": lambda: rng.choice(["unreachable", "failed", "stall"]),
+        "ends": lambda: rng.choice(["unreachable", "failed"]),
+        "metadata": lambda: rng.choice(["unreachable", "empty"]),
+        "committed": lambda: rng.choice(["unreachable", "failed"]),
+        "commit_positions": lambda: rng.choice(["lost", "unanswered", "failed"]),
+        "commit": lambda: rng.choice(["fenced", "failed", "lost", "late", "unanswered"]),
+        "produce": lambda: rng.choice(["failed", "fenced", "nothing", "unanswered"]),
+        "produce_full": lambda: "",
+    }
+    if work.delivery != "transactional":
+        del kinds["zombie"]  # nothing but the lock of the folder fences there
+    kinds |= {f"{kind}_at": _at(rng, kinds[kind]) for kind in ("kill", "power", "zombie") if kind in kinds}
+    chosen = rng.sample(sorted(kinds), rng.randrange(1, 6))
+    chosen += rng.choices(["kill", "power", "kill_at", "power_at"], k=rng.randrange(3))
+    count = rng.choice([1, 2, 4, 8, 12])
+    faults = [(rng.randrange(within), kind) for kind in rng.choices(chosen, k=count)]
+    drawn = [(step, kind, kinds[kind]()) for step, kind in sorted(faults)]
+    for step, _, detail in list(drawn):
+        if detail == "stall" and rng.random() < 0.5:  # and no other consumer comes about
+            drawn.append((step, "connect", "unreachable"))
+    return sorted(drawn, key=lambda fault: fault[0])
+
+
+def _at(rng, detail):
+    """Return what draws a step of a certain kind, at which a fault waits."""
+    return lambda: (rng.choice(DELICATE), detail())

@@ -1,0 +1,263 @@
+"""The simulator is worth what it finds: the product, broken on purpose, is found out within the default schedules."""
+
+import itertools
+import logging
+
+import pytest
+
+import connectors.kafka.transaction
+import pipeline.checkpoint
+from connectors.append_file import AppendFile
+from connectors.kafka.delivery import Delivery
+from connectors.kafka.merge import TimestampMerge
+from connectors.kafka.positions import PositionTrail
+from connectors.kafka.source import KafkaSource
+from connectors.kafka.transaction import Transaction
+from pipeline import assembly
+from pipeline.checkpoint import CheckpointStore
+from pipeline.labels import LabelQueue
+from pipeline.prequential import Prequential
+from tests.simulation.audit import ViolationError
+from tests.simulation.schedule import Schedule
+from tests.simulation.test_simulation import SCHEDULES
+
+
+def commits_before_it_saves(patch):
+    """Positions are committed, then the checkpoint is written."""
+    save, commit, waiting = CheckpointStore.save, Transaction.commit, {}
+
+    def later(store, number, state):
+        waiting[store] = number, state
+        return store.path(number)
+
+    def first(transaction, checkpoint, state):
+        commit(transaction, checkpoint, state)
+        store, (number, held) = waiting.popitem()
+        save(store, number, held)
+
+    patch.setattr(CheckpointStore, "save", later)
+    patch.setattr(Transaction, "commit", first)
+
+
+def does_not_sync_the_folder(patch):
+    """A checkpoint's name is not forced to disk."""
+    patch.setattr(pipeline.checkpoint, "_sync", lambda folder: None)
+
+
+def does_not_sync_the_file(patch):
+    """A checkpoint's bytes are not forced to disk."""
+
+    def write(store, path, data):
+        handle = pipeline.checkpoint.os.open(path, pipeline.checkpoint.os.O_WRONLY | pipeline.checkpoint.os.O_CREAT)
+        with pipeline.checkpoint.os.fdopen(handle, "wb") as file:
+            file.write(data)
+
+    patch.setattr(CheckpointStore, "_write", write)
+
+
+def loads_the_newest(patch):
+    """The newest checkpoint is loaded, not the one that committed positions name."""
+    patch.setattr(assembly, "_named", lambda store, named: store.latest())
+
+
+def keeps_what_is_newer(patch):
+    """Checkpoints newer than the one a run begins from push that one out."""
+    patch.setattr(CheckpointStore, "go_on_from", lambda store, base: None)
+    patch.setattr(CheckpointStore, "begin_term", lambda store: None)
+
+
+def numbers_checkpoints_by_events(patch):
+    """A checkpoint after rejects alone takes the place of the one before."""
+    save = CheckpointStore.save
+    patch.setattr(
+        CheckpointStore, "save", lambda store, number, state: save(store, state["loop"]["counters"]["events"], state)
+    )
+
+
+def fences_nobody(patch):
+    """Each process has a transactional id of its own."""
+    made = itertools.count()
+    make = Transaction.open
+
+    def opened(transaction):
+        if transaction._writer is None:
+            transaction._identity += f"-{next(made)}"
+        make(transaction)
+
+    patch.setattr(Transaction, "open", opened)
+
+
+def never_sees_that_it_is_fenced(patch):
+    """After an error a process takes the model back without looking who has it."""
+
+    def check(transaction, *, settled):
+        transaction._committed(settled=settled, wait_s=4.0)
+
+    patch.setattr(Transaction, "_check_owner", check)
+
+
+def forgets_that_it_has_committed(patch):
+    """After a commit whose answer was lost everything is written again."""
+    recover = Transaction._recover
+    patch.setattr(Transaction, "_recover", lambda *arguments: recover(*arguments) and None)
+
+
+def forgets_labels_that_wait(patch):
+    """Events whose label has not come are not taken back from a checkpoint."""
+    load = LabelQueue.load_state_dict
+
+    def without(queue, state, *, learner):
+        load(queue, {name: value for name, value in state.items() if name != "pending"}, learner=learner)
+
+    patch.setattr(LabelQueue, "load_state_dict", without)
+
+
+def saves_positions_that_lie_ahead(patch):
+    """Positions in a checkpoint are those that were read, not those that were learned."""
+    state = KafkaSource.state
+    patch.setattr(KafkaSource, "state", lambda source, offset: state(source, source._trail.stop))
+
+
+def commits_positions_that_lie_ahead(patch):
+    """Positions are committed that no checkpoint holds yet."""
+    at = PositionTrail.at
+    commit = KafkaSource.commit
+
+    def ahead(source, offset):
+        source._trail.at = lambda number: at(source._trail, number) + 1
+        try:
+            commit(source, offset)
+        finally:
+            del source._trail.at
+
+    patch.setattr(KafkaSource, "commit", ahead)
+
+
+def waits_for_no_partition(patch):
+    """A partition whose records are on their way is not waited for."""
+    patch.setattr(TimestampMerge, "held_up_by", lambda merge: ())
+    take = TimestampMerge.take
+
+    def hasty(merge, most):
+        merge._awaited.clear()
+        return take(merge, most)
+
+    patch.setattr(TimestampMerge, "take", hasty)
+
+
+def does_not_wait_for_acknowledgements(patch):
+    """A checkpoint is taken while predictions are under way."""
+    patch.setattr(Delivery, "flush", lambda delivery: None)
+
+
+def drops_what_was_given_up(patch):
+    """Records that a producer gave up are not given to the next one."""
+    repeat = Delivery._repeat
+
+    def without(delivery, patience):
+        delivery._failed.clear()
+        repeat(delivery, patience)
+
+    patch.setattr(Delivery, "_repeat", without)
+
+
+def does_not_cut_files(patch):
+    """What a file holds beyond its checkpoint stays there."""
+    truncate = AppendFile.truncate
+
+    def whole(file, length):
+        truncate(file, 0 if not length else max(length, len(file._path._disk.find(file._path).data)))
+
+    patch.setattr(AppendFile, "truncate", whole)
+
+
+def does_not_sync_files(patch):
+    """A checkpoint names a length that is not on disk."""
+
+    def flush(file):
+        file.make_room()
+        return file.length
+
+    patch.setattr(AppendFile, "flush", flush)
+
+
+def saves_before_it_flushes(patch):
+    """The loop takes its checkpoint while files have something in memory that they could not write."""
+    patch.setattr(AppendFile, "_write_out", lambda file: None)
+
+
+def counts_an_event_twice(patch):
+    """A restart learns the last record again."""
+    opened = KafkaSource.open
+
+    def before(source, offset, state):
+        if state is not None:
+            state = state | {"positions": [[n, max(at - 1, 0)] for n, at in state["positions"]]}
+        opened(source, offset, state)
+
+    patch.setattr(KafkaSource, "open", before)
+
+
+def never_makes_a_consumer_anew(patch):
+    """A consumer that stalls is left to itself."""
+    patch.setattr(KafkaSource, "_renew", lambda source: None)
+
+
+def believes_that_the_topic_is_gone(patch):
+    """A topic that a broker does not know yet has no committed positions."""
+    patch.setattr(connectors.kafka.transaction, "known_partitions", lambda look_up: look_up() or (99,))
+
+
+def forgets_the_control(patch):
+    """The state of the learning rate's control is not taken back."""
+    opened = Prequential.open
+
+    def without(loop, checkpoint):
+        fresh = loop.control
+        opened(loop, checkpoint)
+        loop.control = fresh
+
+    patch.setattr(Prequential, "open", without)
+
+
+MUTATIONS = [
+    believes_that_the_topic_is_gone,
+    commits_before_it_saves,
+    commits_positions_that_lie_ahead,
+    counts_an_event_twice,
+    does_not_cut_files,
+    does_not_sync_files,
+    does_not_sync_the_file,
+    does_not_sync_the_folder,
+    does_not_wait_for_acknowledgements,
+    drops_what_was_given_up,
+    fences_nobody,
+    forgets_labels_that_wait,
+    forgets_that_it_has_committed,
+    forgets_the_control,
+    keeps_what_is_newer,
+    loads_the_newest,
+    never_makes_a_consumer_anew,
+    never_sees_that_it_is_fenced,
+    numbers_checkpoints_by_events,
+    saves_before_it_flushes,
+    saves_positions_that_lie_ahead,
+    waits_for_no_partition,
+]
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.__name__)
+def test_simulator_finds_what_is_broken(mutation, monkeypatch):
+    """Within as many schedules as the default suite runs, one fails."""
+    logging.disable(logging.CRITICAL)
+    mutation(monkeypatch)
+    try:
+        for seed in range(SCHEDULES):
+            try:
+                Schedule(seed).run()
+            except ViolationError as violation:
+                print(f"{mutation.__name__}: seed {seed}: {str(violation).splitlines()[0]}")
+                return
+    finally:
+        logging.disable(logging.NOTSET)
+    pytest.fail(f"{mutation.__name__} was not found in {SCHEDULES} schedules")

@@ -1,0 +1,96 @@
+"""Thousands of seeded histories of faults, each judged by an auditor."""
+
+import logging
+import os
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from tests.simulation.audit import ViolationError
+from tests.simulation.model import REFUSED
+from tests.simulation.schedule import Schedule
+from tests.simulation.workload import draw
+
+SCHEDULES, BLOCKS = 2_000, 8
+MANY, MANY_BLOCKS = 50_000, 50
+BEFALL = {
+    "broker_bounce", "broker_down", "commit", "commit_positions", "committed", "connect", "disk_full", "ends", "kill",
+    "kill_at", "metadata", "poll", "power", "power_at", "produce", "produce_full", "sigterm", "take_over", "zombie",
+    "zombie_at",
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    """Keep the product's warnings, of which there are thousands, out of the report."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+def judged(seed):
+    """Run the schedule of a seed; a failure tells how to repeat it."""
+    schedule = Schedule(seed)
+    try:
+        schedule.run()
+    except ViolationError as violation:
+        pytest.fail(
+            f"seed {seed}: {violation}\n\nrepeat it with: STREAMNN_SEED={seed} pytest tests/simulation -k one_seed",
+            pytrace=False,
+        )
+    return schedule
+
+
+@pytest.mark.parametrize("block", range(BLOCKS))
+def test_every_event_counts_once_under_faults(block):
+    """Whatever befalls it, the model is that of an uninterrupted run, and what it wrote is what it promised."""
+    befell = Counter()
+    for seed in range(block, SCHEDULES, BLOCKS):
+        trace = judged(seed).world.trace
+        befell.update(text.split()[1] for *_, text in trace if text.startswith("***"))
+    missing = BEFALL - set(befell)
+    assert not missing, f"no schedule met {missing}"
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("block", range(MANY_BLOCKS))
+def test_many_more_schedules(block):
+    """The same for 50,000 schedules."""
+    for seed in range(SCHEDULES + block, SCHEDULES + MANY, MANY_BLOCKS):
+        judged(seed)
+
+
+@pytest.mark.skipif("STREAMNN_SEED" not in os.environ, reason="repeats the schedule that STREAMNN_SEED names")
+def test_one_seed():
+    """The schedule of one seed, told step by step with -s."""
+    print(judged(int(os.environ["STREAMNN_SEED"])).story())
+
+
+@pytest.mark.parametrize("chunk", [4, 512])
+@pytest.mark.parametrize("delay_events", [0, 5])
+def test_an_event_whose_label_is_unusable(chunk, delay_events):
+    """It has its prediction if that came before the label, whether both were in one block or not."""
+    drawn = (draw(seed) for seed in range(1000))
+    work = next(work for work in drawn if max(work.labelled) >= REFUSED and work.delivery == "transactional")
+    work = replace(work, chunk=chunk, delay_events=delay_events, batch=1)
+    Schedule(0, work=work, faults=[]).run()
+
+
+def test_a_seed_repeats_its_history():
+    """The same seed gives the same steps at the same moments."""
+    for seed in range(20):
+        assert judged(seed).story() == judged(seed).story()
+
+
+def test_a_failure_names_its_seed_and_tells_its_history(monkeypatch):
+    """What fails is told with the seed, the command that repeats it, and every step."""
+    monkeypatch.setattr(
+        "tests.simulation.audit.Audit.final", lambda audit: (_ for _ in ()).throw(ViolationError("wrong"))
+    )
+    with pytest.raises(pytest.fail.Exception) as failed:
+        judged(3)
+    told = str(failed.value)
+    assert "seed 3: wrong" in told
+    assert "STREAMNN_SEED=3 pytest tests/simulation -k one_seed" in told
+    assert "life-1   disk mkdir checkpoints" in told
