@@ -58,6 +58,7 @@ from connectors.kafka.delivery import (
 _log = logging.getLogger(__name__)
 
 _COMMIT_S = 30.0
+_FIND_S, _FIND_PAUSE_S = 30.0, 0.2
 _TAKE_OVERS = 4  # of one that does not give in
 
 
@@ -158,10 +159,7 @@ class Transaction:
 
     def _take_over(self) -> str | None:
         self.open()
-        try:
-            found = self._committed(settled=True)
-        except LogError as error:
-            raise told(error, f"cannot read what group {self._group!r} has committed") from error
+        found = self._found()
         notes = {_note(committed.note) for committed in found.values()}
         if not found:
             return None
@@ -327,6 +325,18 @@ class Transaction:
         if error.fault == "too_large":
             self._one_by_one()
         return last
+
+    def _found(self) -> dict[Partition, Committed]:
+        """Return what is committed; a coordinator that moves, or comes back with its broker, is waited for."""
+        deadline = self._clock() + _FIND_S
+        while True:
+            try:
+                return self._committed(settled=True)
+            except LogError as error:
+                if error.fault in PERMANENT or self._stopping() or self._clock() >= deadline:
+                    raise told(error, f"cannot read what group {self._group!r} has committed") from error
+                _log.info("what group %r has committed cannot be read yet: %s", self._group, error)
+            time.sleep(_FIND_PAUSE_S)
 
     def _check_owner(self, *, settled: bool) -> int | None:
         """Return the number of our last commit; None if the last one is not ours.

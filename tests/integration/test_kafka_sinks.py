@@ -1,12 +1,14 @@
 """Predictions and dead letters on a real broker: what is written, and once."""
 
+from typing import Any
+
 import numpy as np
 import orjson
 import pytest
 
 from connectors.errors import SinkError
 from connectors.kafka import Delivery, FencedError, KafkaDeadLetters, KafkaPredictions, Transaction
-from connectors.kafka.client import Library, Outgoing, Partition
+from connectors.kafka.client import Library, LogError, Outgoing, Partition
 from connectors.records import DeadLetter, Origin, Predictions, Record
 from tests.integration import helpers
 
@@ -338,3 +340,28 @@ def test_closing_aborts_what_is_not_committed(python: Library, bootstrap: str) -
     helpers.fill(writer, topic, [(0, 1, b"after")])
     writer.close()
     assert [r.value for r in helpers.everything(python, topic)] == [b"after"]
+
+
+def test_a_coordinator_that_moves_is_waited_for_at_the_start(client: Library, bootstrap: str) -> None:
+    """What is committed cannot be read for a moment; the start goes on when it can."""
+    refusals = [LogError("unreachable", "NOT_COORDINATOR")] * 2
+
+    class Moving:
+        """The real library, whose first readers find no coordinator."""
+
+        def writer(self, **how: Any) -> Any:
+            return client.writer(**how)
+
+        def reader(self, **how: Any) -> Any:
+            if refusals:
+                raise refusals.pop()
+            return client.reader(**how)
+
+        def member(self, **how: Any) -> Any:
+            return client.member(**how)
+
+    identity = helpers.fresh("id")
+    mine = transaction(Moving(), identity)
+    assert mine.last_checkpoint() is None
+    assert refusals == []
+    mine.close()
