@@ -198,11 +198,6 @@ def counts_an_event_twice(patch):
     patch.setattr(KafkaSource, "open", before)
 
 
-def never_makes_a_consumer_anew(patch):
-    """A consumer that stalls is left to itself."""
-    patch.setattr(KafkaSource, "_renew", lambda source: None)
-
-
 def believes_that_the_topic_is_gone(patch):
     """A topic that a broker does not know yet has no committed positions."""
     patch.setattr(connectors.kafka.transaction, "known_partitions", lambda look_up: look_up() or (99,))
@@ -237,7 +232,6 @@ MUTATIONS = [
     forgets_the_control,
     keeps_what_is_newer,
     loads_the_newest,
-    never_makes_a_consumer_anew,
     never_sees_that_it_is_fenced,
     numbers_checkpoints_by_events,
     saves_before_it_flushes,
