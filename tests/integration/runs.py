@@ -7,7 +7,6 @@ import sys
 import time
 import tomllib
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from connectors.kafka.client import Outgoing
@@ -58,7 +57,7 @@ def write(bootstrap: str, topic: str, records: Sequence[Outgoing]) -> None:
     """Write records into a topic."""
     writer = helpers.library("confluent-kafka", bootstrap).writer(transactional_id="", transaction_timeout_s=60.0)
     for record in records:
-        writer.produce(replace(record, topic=topic))
+        writer.produce(record._replace(topic=topic))
     settled = writer.settle(60.0)
     assert (settled.waiting, settled.failed) == (0, ())
     writer.close()
