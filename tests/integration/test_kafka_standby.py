@@ -124,7 +124,7 @@ def test_a_zombie_stops_and_counts_for_nothing(bootstrap, tmp_path, workers, cli
     waiting = workers.start()
     workers.until(300, 1)
     active.send_signal(signal.SIGSTOP)
-    helpers.until(lambda: any(workers.reached(n, 2) for n in range(2000)), STARTING)
+    workers.until(0, 2)
     active.send_signal(signal.SIGCONT)
     code, said = ended(active)
     assert code == 1
@@ -135,51 +135,70 @@ def test_a_zombie_stops_and_counts_for_nothing(bootstrap, tmp_path, workers, cli
     assert verified(tmp_path) == ONCE
 
 
+class Storm:
+    """Workers that are killed, stopped, frozen, woken and started."""
+
+    def __init__(self, workers, seed):
+        self.workers, self.chance = workers, random.Random(seed)
+        self.frozen, self.log, self.told = set(), [], []
+
+    def awake(self):
+        """The workers that run, after what the ended ones said was noted."""
+        for worker in [one for one in self.workers.all if one.poll() is not None]:
+            self.workers.all.remove(worker)
+            self.frozen.discard(worker)
+            self.told.append(ended(worker))
+            self.log.append(f"ended {worker.returncode}")
+        return [worker for worker in self.workers.all if worker not in self.frozen]
+
+    def newest(self):
+        """Term and event of the newest checkpoint."""
+        found = [path.stem.split("-")[1:] for path in self.workers.folder.glob("ck-*/checkpoint-*.safetensors")]
+        return max([(int(term), int(number)) for number, term in found], default=(0, 0))
+
+    def blow(self):
+        """Have two awake, wait until one has come on, and strike."""
+        while len(self.awake()) < 2:
+            self.workers.start()
+            self.log.append("start")
+        before = self.newest()
+        helpers.until(lambda: self.newest() > before or len(self.awake()) < 2, 2 * STARTING)
+        time.sleep(self.chance.uniform(0.0, 3.0))
+        if self.chance.random() < 0.4:
+            self.wake()
+        what = self.chance.choice(["kill", "stop", "freeze"])
+        one = self.chance.choice(self.awake() or [self.workers.start()])
+        one.send_signal({"kill": signal.SIGKILL, "stop": signal.SIGTERM, "freeze": signal.SIGSTOP}[what])
+        if what == "freeze":
+            self.frozen.add(one)
+        self.log.append(f"{what} at {self.newest()}")
+
+    def wake(self):
+        """Let the frozen ones go on."""
+        self.log.append(f"wake {len(self.frozen)}")
+        for worker in self.frozen:
+            worker.send_signal(signal.SIGCONT)
+        self.frozen.clear()
+
+
 @pytest.mark.heavy
 @pytest.mark.parametrize("client", helpers.CLIENTS)
 def test_a_storm_of_handovers(bootstrap, tmp_path, workers, client):
-    """Workers killed, stopped, frozen, woken and started at seeded random times leave every event counted once."""
-    chance, blows = random.Random(11), int(os.environ.get("STREAMNN_BLOWS", "20"))
-    prepared(tmp_path, bootstrap, 1000 * blows)
-    workers.words = ("--quiet", "--set", f"kafka.client={client}")
-    frozen, log, told = set(), [], []
-
-    def alive():
-        for worker in [w for w in workers.all if w.poll() is not None]:
-            workers.all.remove(worker)
-            code, said = ended(worker)
-            told.append((code, said))
-            log.append(f"ended {code}")
-        return [worker for worker in workers.all if worker not in frozen]
-
+    """Blows at seeded random times, STREAMNN_BLOWS of them or 12, leave every event counted once."""
+    blows = int(os.environ.get("STREAMNN_BLOWS", "12"))
+    prepared(tmp_path, bootstrap, events := 500 * blows)
+    workers.words = ("--quiet", "--set", f"kafka.client={client}", "--set", "checkpoint.every_events=5")
+    storm = Storm(workers, seed=11)
     for _ in range(blows):
-        while len(alive()) < 2:
-            workers.start()
-            log.append("start")
-        time.sleep(chance.uniform(1.0, 9.0))
-        blow = chance.choice(["kill", "stop", "freeze", "wake", "wake and freeze"])
-        if blow.startswith("wake"):
-            for worker in frozen:
-                worker.send_signal(signal.SIGCONT)
-            frozen.clear()
-        one = chance.choice(alive() or [workers.start()])
-        if blow == "kill":
-            one.kill()
-        elif blow == "stop":
-            one.terminate()
-        elif blow.endswith("freeze"):
-            one.send_signal(signal.SIGSTOP)
-            frozen.add(one)
-        log.append(blow)
-    for worker in frozen:
-        worker.send_signal(signal.SIGCONT)
-    if not alive():
-        workers.start()
-    told += [ended(worker) for worker in workers.all]
-    terms = max(int(path.name.split("-")[1]) for path in tmp_path.glob("ck-*/.term-*"))
-    print(f"{terms} terms: {log}, codes {[code for code, _ in told]}")
-    assert terms > blows // 4, "hardly anybody has taken over"
-    for code, said in told:
+        if storm.newest()[1] < events:
+            storm.blow()
+    storm.wake()
+    for worker in workers.all:
+        worker.terminate()
+    storm.told += [ended(worker) for worker in workers.all]
+    print(storm.log, [code for code, _ in storm.told])
+    assert storm.newest()[0] > blows // 4, "hardly anybody has taken over"
+    for code, said in storm.told:
         assert code in {0, -signal.SIGKILL, -signal.SIGTERM} or TAKEN in said, said
         assert "Traceback" not in said, said
     streamnn("run", "run.toml", "--quiet", cwd=tmp_path, check=0)  # alone, on the same folder
