@@ -73,6 +73,17 @@ def test_ours_is_scored_on_what_it_wrote(tmp_path, capsys):
     assert "| accuracy | events | lite | majority |" in capsys.readouterr().out
 
 
+def test_rates_are_those_of_one_network(tmp_path, capsys):
+    """Each variant reaches the network: another optimizer predicts other probabilities; a name of `compare` is refused."""
+    chosen = ["--learners", "adam_fixed,obgd"]
+    main(["rates", "--add", stream(tmp_path, "one"), *words(tmp_path)[5:], *chosen, "--output", str(tmp_path / "out")])
+    assert "| log-loss | events | adam_fixed | obgd |" in capsys.readouterr().out
+    lines = (tmp_path / "cache" / "results.jsonl").read_text().splitlines()
+    assert len({json.loads(line)["result"]["log_loss"] for line in lines}) == 2
+    with pytest.raises(SystemExit, match="adam_drift"):
+        main(["rates", *words(tmp_path)[1:]])
+
+
 def test_unknown_learners_are_refused(tmp_path):
     """The message names what is known."""
     with pytest.raises(SystemExit, match="majority"):

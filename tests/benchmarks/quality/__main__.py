@@ -2,8 +2,10 @@
 
 `python -m tests.benchmarks.quality [--seeds 3] [--presets auto,fast]` replays the whole recorded streams.
 `python -m tests.benchmarks.quality compare [--rows 5000]` sets ours beside other online learners, cached and resumable.
+`python -m tests.benchmarks.quality rates [--rows 5000]` does the same with one network of ours, under each optimizer and
+learning-rate control.
 
-Both need STREAMNN_DATA, but for `compare` with --streams synthetic or --add alone.
+All need STREAMNN_DATA, but for `compare` and `rates` with --streams synthetic or --add alone.
 """
 
 import argparse
@@ -11,7 +13,7 @@ import sys
 from pathlib import Path
 
 from tests.benchmarks.quality.cache import Cache, versions
-from tests.benchmarks.quality.learners import CLASSIFIERS, PRESETS, REGRESSORS
+from tests.benchmarks.quality.learners import CLASSIFIERS, PRESETS, RATES, REGRESSORS
 from tests.benchmarks.quality.plots import curve_picture, rank_picture
 from tests.benchmarks.quality.ranks import critical_difference, mean_ranks
 from tests.benchmarks.quality.runs import Job, run_all
@@ -24,7 +26,7 @@ from tests.recorded import data_folder
 def main(words: list[str]) -> None:
     """Run the command that the words name."""
     parser = argparse.ArgumentParser(prog="quality", description=__doc__)
-    if words[:1] != ["compare"]:
+    if words[:1] not in (["compare"], ["rates"]):
         parser.add_argument("--seeds", type=int, default=3, help="runs a line (default 3)")
         parser.add_argument("--presets", default="auto", help="presets, separated by commas (default auto)")
         space = parser.parse_args(words)
@@ -40,12 +42,13 @@ def main(words: list[str]) -> None:
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time (default 1); 0 = in this process")
     parser.add_argument("--cache", type=Path, default=Path(".quality"), help="folder of results (default .quality)")
     parser.add_argument("--output", type=Path, help="folder for tables and pictures (default: tables to stdout alone)")
-    compare(parser.parse_args(words[1:]))
+    space = parser.parse_args(words[1:])
+    others = CLASSIFIERS if space.task == "classification" else REGRESSORS
+    compare(space, [*RATES] if words[0] == "rates" else [*PRESETS, *others])
 
 
-def compare(space: argparse.Namespace) -> None:
-    """Run every learner over every stream and print the tables."""
-    known = [*PRESETS, *(CLASSIFIERS if space.task == "classification" else REGRESSORS)]
+def compare(space: argparse.Namespace, known: list[str]) -> None:
+    """Run every learner of `known` that is asked for over every stream and print the tables."""
     learners = [name for name in space.learners.split(",") if name] or known
     learners = [name for name in learners if name not in space.without.split(",")]
     unknown = [name for name in learners if name not in known]

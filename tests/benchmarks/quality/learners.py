@@ -1,4 +1,4 @@
-"""The learners of the comparison, each with its library's defaults; ours by preset.
+"""The learners of the comparison, each with its library's defaults; ours by preset or by settings.
 
 Where a learner needs scaled inputs it gets river's running standardiser, and one-hot categories. Nothing is tuned for a
 stream.
@@ -21,6 +21,24 @@ from river import (
 )
 
 PRESETS = ("best", "fast", "lite", "single")  # without settings of a network `auto` is `best`
+_SGD = ("optimizer.name=sgd", "optimizer.rate=0.05")
+# one network: each optimizer and control with its default constants; SGD has no default rate of its own
+RATES: dict[str, tuple[str, ...]] = {
+    "adam_fixed": ("rate.control=fixed",),
+    "adam_exponential": ("rate.control=exponential",),
+    "adam_plateau": ("rate.control=plateau",),
+    "adam_drift": ("rate.control=drift",),
+    "sgd_fixed": (*_SGD, "rate.control=fixed"),
+    "sgd_exponential": (*_SGD, "rate.control=exponential"),
+    "sgd_plateau": (*_SGD, "rate.control=plateau"),
+    "sgd_drift": (*_SGD, "rate.control=drift"),
+    "cocob": ("optimizer.name=cocob", "optimizer.rate=1", "rate.control=fixed"),
+    "obgd": ("optimizer.name=obgd", "optimizer.rate=1", "rate.control=fixed"),
+}
+OURS: dict[str, tuple[str, ...]] = {
+    **{name: (f"model.preset={name}",) for name in PRESETS},
+    **{name: ("model.preset=single", *words) for name, words in RATES.items()},
+}
 Make = Callable[[int, int], Any]  # (classes, seed) -> a learner with learn_one and predict_one
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from pipeline.__main__ import main
 from tests.benchmarks.quality.cache import Cache, code_hash, versions
-from tests.benchmarks.quality.learners import CLASSIFIERS, PRESETS, REGRESSORS
+from tests.benchmarks.quality.learners import CLASSIFIERS, OURS, REGRESSORS
 from tests.benchmarks.quality.scoring import classification, regression
 from tests.benchmarks.quality.streams import Stream, read
 
@@ -25,7 +25,7 @@ class Job:
     """One learner over the first rows of one stream.
 
     Attributes:
-        learner: a preset of ours, or a name of `CLASSIFIERS` or `REGRESSORS`.
+        learner: a name of `OURS`, `CLASSIFIERS` or `REGRESSORS`.
         seed: of the learner, and of the stream where it is generated.
     """
 
@@ -43,13 +43,13 @@ class Job:
             "rows": self.rows,
             "seed": self.seed,
             "versions": versions(),
-            "code": code_hash(ours=self.learner in PRESETS),
+            "code": code_hash(ours=self.learner in OURS),
         }
 
 
 def run(job: Job) -> dict[str, Any]:
     """Run a job; returns metrics, events, seconds_per_event and memory_mib (growth of the process's largest size)."""
-    return _ours(job) if job.learner in PRESETS else _other(job)
+    return _ours(job) if job.learner in OURS else _other(job)
 
 
 def run_all(
@@ -100,7 +100,7 @@ def _other(job: Job) -> dict[str, Any]:
     events = read(job.stream, job.rows, job.seed)
     known = CLASSIFIERS if events.classes else REGRESSORS
     if job.learner not in known:
-        raise ValueError(f"learner {job.learner!r} is not one for {job.stream.name}; use one of {[*PRESETS, *known]}")
+        raise ValueError(f"learner {job.learner!r} is not one for {job.stream.name}; use one of {[*OURS, *known]}")
     model = known[job.learner](events.classes, job.seed)
     before, began = _largest_kib(), time.perf_counter()
     served: list[Any] = []
@@ -135,7 +135,8 @@ def _ours(job: Job) -> dict[str, Any]:
     """Replay through the command line, as a user would, and score the predictions that it wrote."""
     with tempfile.TemporaryDirectory() as folder:
         report, written = Path(folder) / "report.json", Path(folder) / "predictions.jsonl"
-        flags = ["--limit", str(job.rows), "--seed", str(job.seed), "--set", f"model.preset={job.learner}", "--quiet"]
+        flags = ["--limit", str(job.rows), "--seed", str(job.seed), "--quiet"]
+        flags += [word for setting in OURS[job.learner] for word in ("--set", setting)]
         before = _largest_kib()
         if main(["replay", *job.stream.words, *flags, "--report", str(report), "--predictions", str(written)]):
             sys.exit(f"{job.stream.name} failed with {job.learner}")
