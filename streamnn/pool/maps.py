@@ -79,14 +79,13 @@ def init(layout: RowLayout, pending: int) -> Arrays:
         "active": np.zeros(c, dtype=np.int8),
         "stored": np.zeros(pending, dtype=np.int64),
         "stored_row": np.zeros((pending, d), dtype=np.float32),
-        "stored_rank": np.zeros((pending, f), dtype=np.float32),
+        "stored_rank": np.full((pending, f), np.nan, dtype=np.float32),
     }
 
 
 def grow(state: Arrays, old: Sized, new: Sized) -> Arrays:
     """Return the state with room for more; what is there keeps its meaning."""
     fresh = init(new, len(state["stored"]))
-    fresh["stored_rank"].fill(np.nan)
     inputs, classes = np.arange(old.numeric), np.arange(old.classes)
     keys = np.concatenate([np.arange(old.plain), new.plain + inputs])
     axes = {

@@ -28,7 +28,10 @@ def run(state: Arrays, layout: Layout, rows: MapRows, operations: Operations) ->
             if kind == Kind.LEARN and room and state["stored"][slot] == rows.number[r] + 1:
                 rows.row[r], rows.rank[r] = state["stored_row"][slot], state["stored_rank"][slot]
             else:
-                rows.row[r], rows.rank[r], rows.logp[r, :8] = maps.transform(rows.x[r], rows.plain[r])
+                row, rows.rank[r], members = maps.transform(rows.x[r], rows.plain[r])
+                rows.row[r, : len(row)] = row  # a pool for values writes the rest
+                if layout.classes:
+                    rows.logp[r, :8] = members
         if kind == PREDICT:
             continue
         for r in group:

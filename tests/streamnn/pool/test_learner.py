@@ -6,8 +6,9 @@ import pytest
 from streamnn.heads import TargetSpec
 from streamnn.native.build import CompilerError
 from streamnn.operations import Kind, Operations
-from streamnn.pool import PoolLearner, PoolSpec
+from streamnn.pool import PoolLearner, PoolSpec, maps
 from streamnn.pool.inputs import InputPlan
+from streamnn.pool.layout import Layout
 from streamnn.targets import decide
 from tests.streamnn.helpers import drive, labels_of, numeric_stream, obj
 from tests.streamnn.pool.helpers import late, singles
@@ -218,6 +219,28 @@ def test_declared_fields_are_inputs_from_the_start():
     assert learner.tasks["t0"].pool.layout.numeric == 3
     with pytest.raises(RuntimeError, match="before the first event"):
         learner.declare(["d"])
+
+
+@pytest.mark.parametrize("preset", ["lite", "best"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_both_engines_run_every_kind_of_target(kind, preset):
+    """The NumPy pool follows the one in C for some events with gaps."""
+    columns, score = numeric_stream(40, features=3)
+    columns["f1"][::7] = np.nan
+    labels = {"t0": labels_of(kind, score)}
+    native, eager = (make_learner(kind, preset=preset, engine=engine) for engine in ("native", "eager"))
+    want, want_loss = drive(native, columns, labels, cuts=[40])
+    got, got_loss = drive(eager, columns, labels, cuts=[40])
+    np.testing.assert_allclose(got, want, atol=5e-3)
+    np.testing.assert_allclose(got_loss, want_loss, atol=5e-2)
+
+
+def test_what_waits_grows_to_the_same_bits():
+    """Rows that wait for labels are the same bits whether there was room for a new input before or after them."""
+    early, late_one = maps.init(Layout(3, 0, 2, False), 8), maps.init(Layout(2, 0, 2, False), 8)
+    grown = maps.grow(late_one, Layout(2, 0, 2, False), Layout(3, 0, 2, False))
+    for name, array in early.items():
+        np.testing.assert_array_equal(grown[name], array, err_msg=name)
 
 
 def test_faces_tell_what_runs():
