@@ -44,7 +44,9 @@ class Records(Protocol):
         """Give up what is held open. May be called twice."""
 
 
-def open_records(spec: StreamSpec, *, key: str = "", moment: str = "", moment_kind: Kind = "moment") -> Records:
+def open_records(
+    spec: StreamSpec, *, key: str = "", moment: str = "", moment_kind: Kind = "moment", topic: str = ""
+) -> Records:
     """Open a stream, or a recording, whose records have keys and timestamps of their own.
 
     Args:
@@ -52,16 +54,47 @@ def open_records(spec: StreamSpec, *, key: str = "", moment: str = "", moment_ki
         key: field whose text becomes the key; "" = none.
         moment: field that holds the event time, which becomes the timestamp; "" = none.
         moment_kind: how that is written.
+        topic: of a recording that holds labels, too, the topic whose records are wanted; "" = that of the events.
 
     Raises:
         SourceError: it cannot be opened, or is of a kind that has no form in JSON.
-        SchemaError: there is no such field.
+        SchemaError: there is no such field, or no such topic.
     """
     if is_recording(spec.source):
         if key or moment:
             raise SchemaError(f"{spec.source} is a recording, which has keys and timestamps; name no field for them")
-        return RecordingReader(Path(spec.source))
+        return _OfTopic(RecordingReader(Path(spec.source)), topic)
+    if topic:
+        raise SchemaError(f"{spec.source} is no recording, and topic {topic!r} is asked for; leave it out")
     return _JsonStream(spec, key, moment, moment_kind)
+
+
+class _OfTopic:
+    """The records of one topic in a recording."""
+
+    def __init__(self, reader: RecordingReader, topic: str) -> None:
+        self._reader, self._topic = reader, topic or reader.heading.topic
+        names = {reader.heading.topic: 0} | {stretch.topic: 0 for stretch in reader.heading.partitions}
+        if self._topic not in names:
+            reader.close()
+            raise SchemaError(f"{self._topic!r} is not in the recording; it holds {', '.join(names)}")
+
+    def read(self, most: int) -> list[Record]:
+        """Return the next records."""
+        while records := self._reader.read(most):
+            wanted = [one for one in records if one.origin is not None and one.origin.topic == self._topic]
+            if wanted:
+                return wanted
+        return []
+
+    @property
+    def progress(self) -> float | None:
+        """The share of the recording read."""
+        return self._reader.progress
+
+    def close(self) -> None:
+        """Close the file."""
+        self._reader.close()
 
 
 class _JsonStream:

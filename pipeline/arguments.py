@@ -58,8 +58,11 @@ Every key can be overridden: --set optimizer.rate=0.01, or in the environment ST
 
 RECORD = """\
 Record the topic that CONFIG.toml reads (stream.source = "kafka:TOPIC") to its present end: every record with partition,
-offset, timestamp, key, headers and bytes, in the order of their timestamps, which is the order of a run with
-kafka.order = "timestamp". FILE ends in .records.jsonl or .records.jsonl.gz, and gets its name when it is whole.
+offset, timestamp, key, headers and bytes. FILE ends in .records.jsonl or .records.jsonl.gz, and gets its name when it is
+whole. In which order they stand there, and are replayed, --order says:
+
+  timestamp   by timestamp, as a run with kafka.order = "timestamp" handles them (but for waits that ended by the clock)
+  handled     as the run handled them, whatever the order: its predictions and dead letters tell (both topics are read)
 
   streamnn record config.toml week.records.jsonl.gz
   streamnn replay week.records.jsonl.gz --config config.toml --set model.preset=fast
@@ -215,6 +218,10 @@ def _record(commands: Any) -> None:
     p.add_argument("config", metavar="CONFIG.toml", type=Path, help="settings of the run that reads the topic")
     p.add_argument("file", metavar="FILE", type=Path, help="what is written: .records.jsonl, or .records.jsonl.gz")
     p.add_argument(
+        "--order", choices=["timestamp", "handled"],
+        help="of the records; by default timestamp, or handled where kafka.order is arrival",
+    )  # fmt: skip
+    p.add_argument(
         "--from", dest="first", metavar="PLACE",
         help="where to begin: a moment (2026-11-01T12:00:00Z), or offsets (partition:offset,...); the other partitions,"
         " and all of them by default, begin where the run does (kafka.start)",
@@ -245,6 +252,9 @@ def _produce(commands: Any) -> None:
         "--timestamps", choices=["now", "original"],
         help="of the records: now, each later than the one before (default), or the event time (default for a recording)",
     )  # fmt: skip
+    p.add_argument(
+        "--recorded", metavar="TOPIC", help="of a recording with labels: whose records (default: those of the events)"
+    )
     p.add_argument("--skip", metavar="N", type=_count, default=0, help="leave out the first N records")
     p.add_argument("--limit", metavar="N", type=_count, default=0, help="stop after N records; 0 = all")
     p.add_argument("--bootstrap-servers", metavar="HOST:PORT[,...]", help="where the cluster is")

@@ -184,7 +184,7 @@ def _check_join(config: Config) -> None:
         SettingsError: something is missing, or does not.
     """
     labels = config.labels
-    if not is_kafka(config.stream.source):
+    if has_head(config.stream.source):
         raise SettingsError(
             f"labels.topic is {labels.topic!r}, but the source is {config.stream.source!r}, which is no topic; labels of a"
             " recorded stream are a column of it (--target, and --label-delay to let them come late)"

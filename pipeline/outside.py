@@ -126,7 +126,7 @@ def connect(config: Config, spec: StreamSpec, schema: Schema, stopping: threadin
         predictions = open_predictions(Path(out.predictions))
     dead_letters: Sink[Sequence[DeadLetter]] | None = None
     if k.dead_letters_topic and channel is not None:
-        dead_letters = KafkaDeadLetters(channel, k.dead_letters_topic)
+        dead_letters = KafkaDeadLetters(channel, k.dead_letters_topic, model=k.model)
     elif out.dead_letters:
         dead_letters = open_dead_letters(Path(out.dead_letters))
     return Outside(source, predictions, dead_letters, commits)

@@ -164,7 +164,9 @@ def produce(space: argparse.Namespace) -> int:
     spec = StreamSpec(source=space.stream, delimiter=config.stream.delimiter, seed=config.seed)
     stopping = threading.Event()
     with ExitStack() as stack:
-        source = open_records(spec, key=space.key or "", moment=moment, moment_kind=cast(Kind, kind))
+        source = open_records(
+            spec, key=space.key or "", moment=moment, moment_kind=cast(Kind, kind), topic=space.recorded or ""
+        )
         stack.callback(source.close)
         channel = Delivery(
             library(connection(config.kafka)), give_up_s=config.kafka.give_up_s, stopping=stopping.is_set

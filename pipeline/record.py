@@ -9,12 +9,18 @@ import re
 import sys
 import threading
 import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from connectors import SinkError, SourceError
-from connectors.kafka import KafkaReading, KafkaSource, library
+from connectors.kafka import KafkaReading, KafkaSource, Library, handled_order, library
+from connectors.kafka.client import Partition
+from connectors.kafka.merge import GivenMerge
 from connectors.raw import RawCodec
-from connectors.recording import Heading, RecordingWriter, Stretch
+from connectors.recording import Heading, Order, RecordingWriter, Stretch
 from connectors.recording.writer import check_name
 from pipeline.config import Config
 from pipeline.outside import SCHEME, connection, is_kafka, reading
@@ -24,6 +30,7 @@ from pipeline.signals import collected
 
 _PIECE = 2_000  # records read at a time
 _POSITIONS = re.compile(r"\d+:\d+(,\d+:\d+)*")
+_TOLD: dict[Order, str] = {"timestamp": "in the order of their timestamps", "handled": "in the order handled"}
 
 
 def record(space: argparse.Namespace) -> int:
@@ -33,30 +40,33 @@ def record(space: argparse.Namespace) -> int:
         raise SettingsError(
             f"stream.source is {config.stream.source!r}, expected a topic to record, such as {SCHEME}readings"
         )
+    order: Order = space.order or ("handled" if config.kafka.order == "arrival" else "timestamp")
     check_name(space.file)
-    k, began_s = config.kafka, time.monotonic()
-    start = "earliest" if k.start == "latest" else k.start
-    what = _ranged(
-        replace(reading(k, config.stream.source.removeprefix(SCHEME)), start=start, order="timestamp"), space
-    )
-    source, stopping = KafkaSource(what, library(connection(k)), RawCodec(), commits=False), threading.Event()
-    with collected(stopping) as got, Progress("recorded", stream=sys.stderr, quiet=space.quiet) as progress:
-        try:
+    began_s, stopping = time.monotonic(), threading.Event()
+    with ExitStack() as stack:
+        got = stack.enter_context(collected(stopping))
+        progress = stack.enter_context(Progress("recorded", stream=sys.stderr, quiet=space.quiet))
+        made = library(connection(config.kafka))
+        if order == "handled":
+            source = _handled(config, space, made, stopping)
+        else:
+            source = KafkaSource(_by_timestamp(config, space), made, RawCodec(), commits=False)
+        records = size = 0
+        if source is not None:
+            stack.callback(source.close)
             source.open(0, None)
-            with RecordingWriter(space.file, _heading(source, what)) as writer:
-                try:
-                    records = _copy(source, writer, progress, stopping)
-                    size = 0 if got else writer.finish()
-                except (SourceError, SinkError) as error:
-                    print(f"streamnn: {error} Nothing has been recorded.", file=sys.stderr)
-                    return 1
-        finally:
-            source.close()
+            writer = stack.enter_context(RecordingWriter(space.file, _heading(source, order)))
+            try:
+                records = _copy(source, writer, progress, stopping)
+                size = 0 if got else writer.finish()
+            except (SourceError, SinkError) as error:
+                print(f"streamnn: {error}\nstreamnn: {space.file} has not been written", file=sys.stderr)
+                return 1
     if got:
         print(f"streamnn: stopped after {records:,} records; {space.file} has not been written", file=sys.stderr)
         return 128 + got[0]
     if not space.quiet:
-        told = f"{records:,} records of {what.topic}, in the order of their timestamps"
+        told = f"{records:,} records of {config.stream.source.removeprefix(SCHEME)}, {_TOLD[order]}"
         print(f"{told}, in {time.monotonic() - began_s:.1f} s: {space.file}, {size / 1e6:,.1f} MB")
     return 0
 
@@ -74,18 +84,66 @@ def _copy(source: KafkaSource, writer: RecordingWriter, progress: Progress, stop
     return records
 
 
-def _heading(source: KafkaSource, what: KafkaReading) -> Heading:
+def _heading(source: KafkaSource, order: Order) -> Heading:
     """Describe what is going to be read."""
     state, ends = source.state(0), source.ends
     assert ends is not None, "a recording has an end"
-    until = {partition.number: end for partition, end in ends.items()}
-    stretches = tuple(Stretch(number, at, max(at, until[number])) for number, at in state["positions"])
-    return Heading(what.topic, state["topic_id"], "timestamp", stretches)
+    stretches = tuple(
+        Stretch(one["topic"], number, at, max(at, ends[Partition(one["topic"], number)]))
+        for one in (state, state["labels"])
+        if one
+        for number, at in one["positions"]
+    )
+    return Heading(state["topic"], state["topic_id"], order, stretches)
 
 
-def _ranged(what: KafkaReading, space: argparse.Namespace) -> KafkaReading:
+def _handled(config: Config, space: argparse.Namespace, made: Library, stopping: threading.Event) -> KafkaSource | None:
+    """Return a source that reads what the run has handled, in that order; None if it is to stop before that is known."""
+    k, topic = config.kafka, config.stream.source.removeprefix(SCHEME)
+    if not k.predictions_topic:
+        raise SettingsError(
+            "the order in which a run handled records is told by its predictions, and kafka.predictions_topic is not"
+            " set; record with --order timestamp"
+        )
+    if config.labels.topic:
+        raise SettingsError(
+            "labels.topic is set, and predictions do not tell where labels came between events; record with --order"
+            " timestamp, which is that of the run if no wait ended by the clock"
+        )
+    if space.first is not None or space.until is not None:
+        raise SettingsError("--from and --until go with --order timestamp; handled is all that the predictions tell of")
+    order = handled_order(
+        made,
+        topic=topic,
+        predictions=k.predictions_topic,
+        dead_letters=k.dead_letters_topic,
+        model=k.model,
+        stopping=stopping.is_set,
+    )
+    if order is None:
+        return None
+    what = replace(
+        reading(k, topic),
+        partitions=tuple(order.stretches),
+        start="earliest",
+        start_positions={number: first for number, (first, _) in order.stretches.items()},
+        until="end",
+        until_positions={number: until for number, (_, until) in order.stretches.items()},
+    )
+
+    def merge(partitions: Sequence[Partition]) -> GivenMerge:
+        numbers = [partition.number for partition in partitions]
+        return GivenMerge(len(numbers), np.searchsorted(numbers, order.partition), order.offset)
+
+    return KafkaSource(what, made, RawCodec(), commits=False, merge=merge)
+
+
+def _by_timestamp(config: Config, space: argparse.Namespace) -> KafkaReading:
     """Return what is read, within the range that the command line names."""
-    what = replace(what, until="end")
+    k = config.kafka
+    start = "earliest" if k.start == "latest" else k.start
+    topics = reading(k, config.stream.source.removeprefix(SCHEME), config.labels.topic)
+    what = replace(topics, start=start, order="timestamp", until="end")
     first, last = _place("--from", space.first), _place("--until", space.until)
     if first is not None:
         what = replace(what, start=first.moment or what.start, start_positions=first.positions)

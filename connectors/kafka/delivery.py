@@ -31,6 +31,10 @@ PERMANENT: tuple[Fault, ...] = ("refused", "unknown_topic", "untrusted", "config
 class Channel(Protocol):
     """What the sinks write to. Several sinks may share one."""
 
+    @property
+    def opened_ms(self) -> int:
+        """When `open` was first called, milliseconds since 1970: it tells a process from those before."""
+
     def open(self) -> None:
         """Connect, if that has not been done. May be called by every sink.
 
@@ -133,11 +137,13 @@ class Delivery:
         self._writer: LogWriter | None = None
         self._failed: list[Outgoing] = []  # given up by the library, and to be given to it again
         self._careful = False  # one record was too large: find out which
+        self.opened_ms = 0
         self.repeats = 0  # records given to the library again
         self.truncated = 0  # records too large, of which a smaller form was written
 
     def open(self) -> None:
         """Connect."""
+        self.opened_ms = self.opened_ms or time.time_ns() // 1_000_000
         if self._writer is None:
             self._writer = connect(lambda: self._library.writer(transactional_id="", transaction_timeout_s=60.0))
 

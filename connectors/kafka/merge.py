@@ -11,7 +11,8 @@ from collections import deque
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
-from connectors.records import Record
+from connectors.errors import SourceError
+from connectors.records import IntArray, Record
 
 
 class Merge(Protocol):
@@ -98,6 +99,71 @@ class TimestampMerge:
     def held_up_by(self) -> Collection[int]:
         """Return the partitions that are waited for."""
         return sorted(self._awaited) if self._heads else ()
+
+    def waiting(self, index: int) -> int:
+        """Count records taken up and not handed out."""
+        return len(self._queues[index])
+
+
+class GivenMerge:
+    """In an order that is given, record by record.
+
+    Args:
+        partitions: how many there are.
+        order: [N] which partition each record is of.
+        offsets: [N] where it lies there.
+    """
+
+    def __init__(self, partitions: int, order: IntArray, offsets: IntArray) -> None:
+        self._queues: list[deque[Record]] = [deque() for _ in range(partitions)]
+        self._order, self._offsets = order, offsets
+        self._at = 0
+        self._finished: set[int] = set()
+
+    def add(self, index: int, records: Sequence[Record]) -> None:
+        """Take the next records of a partition."""
+        self._queues[index].extend(records)
+
+    def take(self, most: int) -> tuple[list[int], list[Record]]:
+        """Return the next records.
+
+        Raises:
+            SourceError: the next one is not there, or one that the order does not have comes before it.
+        """
+        indices: list[int] = []
+        records: list[Record] = []
+        last = min(len(self._order), self._at + most)
+        wanted = zip(self._order[self._at : last].tolist(), self._offsets[self._at : last].tolist(), strict=True)
+        for index, offset in wanted:
+            queue = self._queues[index]
+            if not queue and index not in self._finished:
+                break
+            origin = queue[0].origin if queue else None
+            if origin is None or origin.offset != offset:
+                found = "nothing" if origin is None else f"offset {origin.offset}"
+                raise SourceError(
+                    f"the order has offset {offset} of partition {index} next, and {found} is there: records were"
+                    " deleted (retention, compaction) or left out"
+                )
+            indices.append(index)
+            records.append(queue.popleft())
+        self._at += len(records)
+        return indices, records
+
+    def grow(self) -> None:
+        """Take up one more partition, of which the order knows nothing."""
+        self._queues.append(deque())
+
+    def finish(self, index: int) -> None:
+        """Note that a partition gives nothing more."""
+        self._finished.add(index)
+
+    def pass_over(self, index: int) -> None:
+        """Nothing is passed over: the order is given."""
+
+    def held_up_by(self) -> Collection[int]:
+        """Return nothing: no wait ends by the clock."""
+        return ()
 
     def waiting(self, index: int) -> int:
         """Count records taken up and not handed out."""

@@ -10,10 +10,11 @@ A prediction's value is JSON:
 
 with the event number, and per target what was served and what was known of the truth then; null = nothing. Its headers
 say where the event lies in the source, by which a reader drops repeats: streamnn-topic, streamnn-partition,
-streamnn-offset, streamnn-event (its number: sorted by it, predictions show the order in which events were learned), and
-streamnn-model. A dead letter has the record's own value, key and headers, and after them streamnn-topic,
-streamnn-partition, streamnn-offset (those of the record), streamnn-record (its number), streamnn-stage,
-streamnn-reason, streamnn-detail. All headers are UTF-8 text.
+streamnn-offset, streamnn-record (the number of the record among all that were handled), streamnn-event (the number of
+the event), streamnn-model and streamnn-started (when the process began to write, milliseconds since 1970). A dead
+letter has the record's own value, key and headers, and after them streamnn-topic, streamnn-partition, streamnn-offset,
+streamnn-record, streamnn-model, streamnn-started (as above), streamnn-stage, streamnn-reason, streamnn-detail. All headers
+are UTF-8 text. The numbers of both together tell in which order records were handled (`handled`).
 """
 
 from collections.abc import Sequence
@@ -40,7 +41,7 @@ class KafkaPredictions:
     """
 
     def __init__(self, channel: Channel, topic: str, *, model: str) -> None:
-        self._channel, self._topic, self._model = channel, topic, model.encode()
+        self._channel, self._topic, self._model = channel, topic, model
         self._partitions, self._length = 1, 0
         self._halfway: tuple[Predictions | None, int] = (None, 0)  # an item of which some rows could not be taken
 
@@ -53,16 +54,16 @@ class KafkaPredictions:
         """Write a record for each event; what was taken of the same item before is not written again."""
         before, taken = self._halfway
         first = row = taken if item is before else 0
-        write, topic, partitions, model = (
+        write, topic, partitions, whose = (
             self._channel.write,
             self._topic,
             self._partitions,
-            ("streamnn-model", self._model),
+            _whose(self._model, self._channel),
         )
         rows = zip(item.records, as_json_values(item), item.offsets.tolist(), item.numbers.tolist(), strict=True)
         try:
             for record, value, offset, number in islice(rows, first, None):
-                headers = (*_place(record, offset), ("streamnn-event", b"%d" % number), model)
+                headers = (*_place(record, offset), ("streamnn-event", b"%d" % number), *whose)
                 write(Outgoing(topic, value, record.key, headers, _partition(record, partitions)))
                 row += 1
         except SinkError:
@@ -88,10 +89,11 @@ class KafkaDeadLetters:
     Args:
         channel: shared with other sinks, or not.
         topic: where to.
+        model: name of the model, likewise.
     """
 
-    def __init__(self, channel: Channel, topic: str) -> None:
-        self._channel, self._topic = channel, topic
+    def __init__(self, channel: Channel, topic: str, *, model: str) -> None:
+        self._channel, self._topic, self._model = channel, topic, model
         self._partitions, self._length = 1, 0
         self._halfway: tuple[Sequence[DeadLetter] | None, int] = (None, 0)
 
@@ -127,7 +129,7 @@ class KafkaDeadLetters:
         headers = (
             *((name, value or b"") for name, value in record.headers),
             *_place(record, letter.offset),
-            ("streamnn-record", b"%d" % letter.offset),
+            *_whose(self._model, self._channel),
             ("streamnn-stage", letter.stage.encode()),
             ("streamnn-reason", letter.reason.encode()),
             ("streamnn-detail", letter.detail[:_KEPT_DETAIL].encode(errors="replace")),
@@ -142,16 +144,22 @@ class KafkaDeadLetters:
 
 
 def _place(record: Record, number: int) -> tuple[tuple[str, bytes], ...]:
-    """Return the headers that say where a record lies."""
+    """Return the headers that say where a record lies, and its number."""
+    numbered = ("streamnn-record", b"%d" % number)
     if record.origin is None:
-        return (("streamnn-offset", b"%d" % number),)
+        return (("streamnn-offset", b"%d" % number), numbered)
     topic, partition, offset = record.origin
-    return (*_place_but_offset(topic, partition), ("streamnn-offset", b"%d" % offset))
+    return (*_place_but_offset(topic, partition), ("streamnn-offset", b"%d" % offset), numbered)
 
 
 @lru_cache(maxsize=1024)
 def _place_but_offset(topic: str, partition: int) -> tuple[tuple[str, bytes], ...]:
     return ("streamnn-topic", topic.encode()), ("streamnn-partition", b"%d" % partition)
+
+
+def _whose(model: str, channel: Channel) -> tuple[tuple[str, bytes], ...]:
+    """Return the headers that say which run of which model wrote a record."""
+    return (("streamnn-model", model.encode()), ("streamnn-started", b"%d" % channel.opened_ms))
 
 
 def _partition(record: Record, partitions: int) -> int | None:

@@ -20,7 +20,7 @@ What may happen, and what then:
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,6 +77,7 @@ class KafkaSource:
         codec: turns records into columns.
         commits: whether `commit` stores positions under the group; False if a transaction does.
         give_up_s: how long a cluster that is lost while reading is waited for; 0 = for ever.
+        merge: makes what merges the partitions, which it is given in their order; None = as `reading.order` says.
         clock: monotonic seconds.
     """
 
@@ -88,10 +89,11 @@ class KafkaSource:
         *,
         commits: bool = True,
         give_up_s: float = 0.0,
+        merge: Callable[[Sequence[Partition]], Merge] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._reading, self._library, self._codec = reading, library, codec
-        self._commits, self._give_up_s, self._clock = commits, give_up_s, clock
+        self._commits, self._give_up_s, self._make_merge, self._clock = commits, give_up_s, merge, clock
         self.note = ""  # stored with the next commit
         self._reader: LogReader | None = None
         self._partitions: list[Partition] = []
@@ -141,7 +143,10 @@ class KafkaSource:
             self.close()
             raise
         count = len(self._partitions)
-        self._merge = TimestampMerge(count) if reading.order == "timestamp" else ArrivalMerge(count)
+        if self._make_merge is not None:
+            self._merge = self._make_merge(self._partitions)
+        else:
+            self._merge = TimestampMerge(count) if reading.order == "timestamp" else ArrivalMerge(count)
         at = np.array([positions[partition] for partition in self._partitions], dtype=np.int64)
         self._trail = PositionTrail(offset, at, reading.most_uncommitted)
         self._next = dict(positions)

@@ -135,6 +135,7 @@ class Transaction:
         self._began: float | None = None  # when the open transaction began
         self._before: set[_Note] = set()  # what stood there when this one took over; gone with its first commit
         self._commits = 0
+        self.opened_ms = 0
         self.fenced = False
         self.recoveries = 0  # producers made anew
         self.truncated = 0  # records too large, of which a smaller form was written
@@ -176,6 +177,7 @@ class Transaction:
 
     def open(self) -> None:
         """Connect and fence whoever ran before, if that has not been done."""
+        self.opened_ms = self.opened_ms or time.time_ns() // 1_000_000
         if self._writer is None and not self.fenced:
             self._writer = connect(self._make)
 

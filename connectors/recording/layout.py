@@ -2,12 +2,14 @@
 
 In: records. Out: lines, and back.
 
-    {"recording":1,"topic":"readings","topic_id":"...","order":"timestamp","partitions":[{"partition":0,"from":0,"until":2}]}
+    {"recording":1,"topic":"readings","topic_id":"...","order":"timestamp",
+     "partitions":[{"topic":"readings","partition":0,"from":0,"until":2}]}
     {"partition":0,"offset":0,"timestamp_ms":1700000000000,"key":{"text":"a"},"headers":[["h",{"base64":"/w=="}]],"value":{"text":"{}"}}
     {"partition":0,"offset":1,"timestamp_ms":1700000000001,"value":null}
     {"records":2,"sha256":"..."}
 
-Key and headers stand only where there are some; a value of null is a tombstone. The sum of the last line is that of all
+(the first one all on one line). Key and headers stand only where there are some; a value of null is a tombstone. A record
+of another topic than that of the first line (a label) says so: "topic". The sum of the last line is that of all
 bytes before it. Offsets of a partition lie in [from, until), and are not all there where the log has gaps.
 """
 
@@ -34,6 +36,7 @@ def is_recording(name: str) -> bool:
 class Stretch:
     """Offsets [first, until) of one partition."""
 
+    topic: str
     partition: int
     first: int
     until: int
@@ -44,7 +47,7 @@ class Heading:
     """What a recording holds.
 
     Attributes:
-        topic: where the records lay.
+        topic: where the events lay; labels may have lain in another one.
         topic_id: what tells the topic from a later one of the same name; "" = not known.
         order: "timestamp": the smallest timestamp first, ties by partition and offset; "handled": as the run handled
             them whose predictions told it.
@@ -64,7 +67,9 @@ def heading_line(heading: Heading) -> bytes:
         "topic": heading.topic,
         "topic_id": heading.topic_id,
         "order": heading.order,
-        "partitions": [{"partition": s.partition, "from": s.first, "until": s.until} for s in heading.partitions],
+        "partitions": [
+            {"topic": s.topic, "partition": s.partition, "from": s.first, "until": s.until} for s in heading.partitions
+        ],
     }
     return orjson.dumps(told, option=orjson.OPT_APPEND_NEWLINE)
 
@@ -81,7 +86,9 @@ def read_heading(line: bytes) -> Heading:
     if told["recording"] != VERSION:
         raise ValueError(f"the format is version {told['recording']!r}, and this program reads version {VERSION}")
     try:
-        partitions = tuple(Stretch(int(p["partition"]), int(p["from"]), int(p["until"])) for p in told["partitions"])
+        partitions = tuple(
+            Stretch(str(p["topic"]), int(p["partition"]), int(p["from"]), int(p["until"])) for p in told["partitions"]
+        )
         heading = Heading(str(told["topic"]), str(told["topic_id"]), told["order"], partitions)
     except (KeyError, TypeError) as problem:
         raise ValueError(f"the first line lacks {problem}") from problem
@@ -90,8 +97,8 @@ def read_heading(line: bytes) -> Heading:
     return heading
 
 
-def record_line(record: Record) -> bytes:
-    """Return the line of a record that has an origin."""
+def record_line(record: Record, topic: str) -> bytes:
+    """Return the line of a record that has an origin; `topic` is that of the first line."""
     origin = record.origin
     assert origin is not None, "only records of a log are recorded"
     told: dict[str, Any] = {
@@ -99,6 +106,8 @@ def record_line(record: Record) -> bytes:
         "offset": origin.offset,
         "timestamp_ms": record.timestamp_ms,
     }
+    if origin.topic != topic:
+        told["topic"] = origin.topic
     if record.key is not None:
         told["key"] = shown(record.key)
     if record.headers:
@@ -108,7 +117,7 @@ def record_line(record: Record) -> bytes:
 
 
 def read_line(line: bytes, topic: str) -> "Record | Ending":
-    """Read the line of a record, or the last line.
+    """Read the line of a record, or the last line; `topic` is that of the first line.
 
     Raises:
         ValueError: it is neither.
@@ -122,7 +131,7 @@ def read_line(line: bytes, topic: str) -> "Record | Ending":
             meant(told.get("key")),
             tuple((str(name), meant(value)) for name, value in told.get("headers", ())),
             int(told["timestamp_ms"]),
-            Origin(topic, int(told["partition"]), int(told["offset"])),
+            Origin(str(told.get("topic", topic)), int(told["partition"]), int(told["offset"])),
         )
     except KeyError as problem:
         raise ValueError(f"{problem} is missing") from problem

@@ -33,7 +33,7 @@ class RecordingWriter:
     def __init__(self, path: Path, heading: Heading) -> None:
         check_name(path)
         self._path, self._part = path, path.with_name(path.name + PART)
-        self._hash, self._records = hashlib.sha256(), 0
+        self._hash, self._records, self._topic = hashlib.sha256(), 0, heading.topic
         try:
             self._file = os.fdopen(os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666), "wb")
         except OSError as problem:
@@ -65,7 +65,7 @@ class RecordingWriter:
         Raises:
             SinkError: there is no space, or the file cannot be written.
         """
-        self._put(b"".join(map(record_line, records)))
+        self._put(b"".join([record_line(record, self._topic) for record in records]))
         self._records += len(records)
 
     def finish(self) -> int:

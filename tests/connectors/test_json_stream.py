@@ -8,7 +8,7 @@ import pytest
 from connectors import JsonCodec, Origin, Record, Schema, SchemaError, SourceError, StreamSpec, open_source
 from connectors.json_stream import open_records
 from connectors.kafka.stamps import MOST_AHEAD_MS, RisingStamps
-from connectors.recording import Heading, RecordingWriter
+from connectors.recording import Heading, RecordingWriter, Stretch
 
 
 def records(path, most=3, **fields):
@@ -80,10 +80,14 @@ def test_json_lines_stay_as_they_are(tmp_path):
 def test_a_recording_keeps_what_it_has(tmp_path):
     """Keys, headers, timestamps and places of a recording are its own."""
     path, kept = tmp_path / "r.records.jsonl.gz", Record(None, b"k", (("h", b"\xff"),), 5, Origin("t", 3, 9))
-    with RecordingWriter(path, Heading("t", "", "timestamp", ())) as writer:
-        writer.write([kept])
+    label = Record(b"{}", None, (), 6, Origin("labels", 0, 0))
+    with RecordingWriter(path, Heading("t", "", "timestamp", (Stretch("labels", 0, 0, 5),))) as writer:
+        writer.write([label] * 4 + [kept, label])
         writer.finish()
     assert records(path) == [kept]
+    assert records(path, topic="labels") == [label] * 5
+    with pytest.raises(SchemaError, match="'u' is not in the recording; it holds t, labels"):
+        open_records(StreamSpec(source=str(path)), topic="u")
     with pytest.raises(SchemaError, match="is a recording, which has keys and timestamps"):
         open_records(StreamSpec(source=str(path)), key="id")
 

@@ -12,10 +12,10 @@ from connectors.byte_text import meant, shown
 from connectors.raw import RawCodec
 from connectors.recording import Heading, RecordingReader, RecordingSource, RecordingWriter, Stretch, is_recording
 
-HEADING = Heading("readings", "an-id", "timestamp", (Stretch(0, 0, 40), Stretch(1, 7, 7)))
+HEADING = Heading("readings", "an-id", "timestamp", (Stretch("readings", 0, 0, 40), Stretch("marks", 1, 7, 7)))
 ODD = [
     Record(b'{"a": 1.5}', b"key", (("h", b"1"), ("h", None), ("\u00e4", b"\xff")), 5, Origin("readings", 0, 3)),
-    Record(None, b"", (), -1, Origin("readings", 1, 0)),  # a tombstone
+    Record(None, b"", (), -1, Origin("marks", 1, 0)),  # a tombstone of another topic
     Record(b"", None, (("", b""),), 0, Origin("readings", 0, 4)),
     Record(b"\xff\xfe\x00", b"\xc3", (), 1 << 41, Origin("readings", 2, 1 << 40)),
     Record("line\nbreak \u2028 \x00 \U0001f600".encode(), None, (), 7, Origin("readings", 0, 6)),

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from pipeline.__main__ import main
 from tests.integration import helpers
 from tests.integration.test_kafka_run import consumed, weights
 from tests.pipeline.helpers import streamnn
@@ -128,6 +129,20 @@ def test_counts_are_exact(bootstrap, topics, whole):
     origins = [dict(letter.headers)["streamnn-topic"] for letter in letters]
     assert origins == [label_topic.encode()] * len(bad)
     assert report["metrics"]["accuracy"] > 0.75
+
+
+def test_a_recording_holds_the_labels(bootstrap, topics, whole, monkeypatch):
+    """Record and replay repeat the run: both topics are recorded, in one order."""
+    folder, report, _, _ = whole
+    monkeypatch.chdir(folder)
+    assert main(["record", "whole.toml", "r.records.jsonl.gz", "--quiet"]) == 0
+    words = ["--report", "replay.json", "--checkpoint", "ck-replay", "--quiet"]
+    assert main(["replay", "r.records.jsonl.gz", "--config", "whole.toml", *words]) == 0
+    own = ("seconds", "events_per_second", "config")  # of each run
+    again = json.loads((folder / "replay.json").read_text())
+    assert {k: v for k, v in again.items() if k not in own} == {k: v for k, v in report.items() if k not in own}
+    a, b = weights(folder, "whole"), weights(folder, "ck-replay")
+    assert all(bool((t == b[name]).all()) for name, t in a.items())
 
 
 @pytest.mark.heavy

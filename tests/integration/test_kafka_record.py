@@ -13,8 +13,9 @@ from connectors.kafka.client import Outgoing
 from connectors.recording import RecordingReader, Stretch
 from pipeline.__main__ import main
 from tests.integration import helpers
-from tests.integration.test_kafka_run import POISON, config, consumed, weights
-from tests.pipeline.helpers import read_jsonl, write_csv
+from tests.integration.runs import config
+from tests.integration.test_kafka_run import POISON, consumed, weights
+from tests.pipeline.helpers import read_jsonl, streamnn, write_csv
 
 EVENTS = 400
 OWN = ("seconds", "events_per_second", "config")  # of a report, what is each run's own
@@ -60,11 +61,14 @@ def configured(folder, bootstrap, source, *, delivery="at_least_once"):
 
 def same(folder, bootstrap, source, out, dead, *, target="y"):
     """Compare a live run with a replay that wrote p.jsonl, d.jsonl, replay.json and ck-replay."""
-    live = {json.loads(r.value)["event"]: json.loads(r.value)["targets"][target] for r in consumed(bootstrap, out)}
+    written = sorted(consumed(bootstrap, out), key=lambda r: r.timestamp_ms)  # of repeats the last one counts
+    live = {json.loads(r.value)["event"]: json.loads(r.value)["targets"][target] for r in written}
     replayed = read_jsonl(folder / "p.jsonl")
     assert [live[n]["prediction"] for n in range(len(live))] == [line["prediction"] for line in replayed]
     assert [live[n]["probabilities"] for n in range(len(live))] == [line["probabilities"] or {} for line in replayed]
-    letters = sorted(consumed(bootstrap, dead), key=lambda r: int(dict(r.headers)["streamnn-record"]))
+    buried = sorted(consumed(bootstrap, dead), key=lambda r: r.timestamp_ms)
+    last = {int(dict(r.headers)["streamnn-record"]): r for r in buried}
+    letters = [last[number] for number in sorted(last)]
     again = read_jsonl(folder / "d.jsonl")
     assert [line["position"] for line in again] == [int(dict(r.headers)["streamnn-record"]) for r in letters]
     assert [line["reason"] for line in again] == [dict(r.headers)["streamnn-reason"].decode() for r in letters]
@@ -148,16 +152,16 @@ def test_every_kind_of_record_is_kept(odd, tmp_path, capsys):
     # partition 0 goes back in time at its third record, which stays behind its second
     assert records == wanted
     assert (heading.topic, heading.order) == (source, "timestamp")
-    assert heading.partitions == (Stretch(0, 0, 3), Stretch(1, 0, 3))
+    assert heading.partitions == (Stretch(source, 0, 0, 3), Stretch(source, 1, 0, 3))
     assert f"6 records of {source}, in the order of their timestamps" in capsys.readouterr().out
 
 
 def test_a_range_is_recorded(odd, tmp_path):
     """Offsets and moments bound what is recorded, each partition by itself."""
-    _, began_ms, wanted = odd
+    source, began_ms, wanted = odd
     heading, records = recorded(tmp_path, "--from", "1:1", "--until", "0:2")
     assert records == [wanted[0], wanted[2], wanted[3], wanted[5]]
-    assert heading.partitions == (Stretch(0, 0, 2), Stretch(1, 1, 3))
+    assert heading.partitions == (Stretch(source, 0, 0, 2), Stretch(source, 1, 1, 3))
 
     def moment(after_ms):
         return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime((began_ms + after_ms) // 1000)) + (
@@ -240,3 +244,80 @@ def test_a_damaged_recording_fails_with_its_line(odd, tmp_path, capsys):
     file.write_bytes(lines[0].replace(b'"recording":1', b'"recording":9') + b"".join(lines[1:]))
     assert main(words) == 2
     assert "line 1: the format is version 9" in capsys.readouterr().err
+
+
+def spread(folder, bootstrap, count=EVENTS, partitions=4):
+    """A topic of events in turn over its partitions, a millisecond apart."""
+    began_ms = int(time.time() * 1000)
+    return written(
+        bootstrap,
+        partitions,
+        [
+            lambda name, i=i, value=value: Outgoing(name, value, partition=i % partitions, timestamp_ms=began_ms + i)
+            for i, value in enumerate(events(folder, count))
+        ],
+    )
+
+
+def test_the_order_of_arrival_is_repeated(bootstrap, tmp_path, monkeypatch, capsys):
+    """A run that took records as they came, killed on the way, is repeated in the order in which it handled them."""
+    source = spread(tmp_path, bootstrap)
+    out, dead = configured(tmp_path, bootstrap, source)
+    text = (tmp_path / "run.toml").read_text()
+    (tmp_path / "run.toml").write_text(text.replace('until = "end"', 'until = "end"\norder = "arrival"'))
+    monkeypatch.chdir(tmp_path)
+    died = streamnn("run", "run.toml", "--quiet", cwd=tmp_path, STREAMNN_CRASH_AT="after_sink_flush:4")
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    assert main(["run", "run.toml", "--quiet"]) == 0
+    assert len(consumed(bootstrap, out)) > EVENTS  # what was not kept is there twice
+    assert main(["record", "run.toml", "r.records.jsonl"]) == 0
+    assert "in the order handled" in capsys.readouterr().out
+    heading, records = read(tmp_path / "r.records.jsonl")
+    assert heading.order == "handled"
+    assert len(records) == EVENTS + len(POISON)
+    assert [r.timestamp_ms for r in records] != sorted(r.timestamp_ms for r in records)
+    assert main(["replay", "r.records.jsonl", "--config", "run.toml", *REPLAY, "--quiet"]) == 0
+    same(tmp_path, bootstrap, source, out, dead)
+
+
+def test_a_wait_that_ended_by_the_clock_is_repeated(bootstrap, tmp_path, monkeypatch):
+    """Records handled without an idle partition, whose own came later, are replayed as they were handled."""
+    source = spread(tmp_path, bootstrap, 60, partitions=1)
+    helpers.add_partitions(bootstrap, source, 2)
+    out, dead = configured(tmp_path, bootstrap, source)
+    monkeypatch.chdir(tmp_path)
+    live = ["--set", "kafka.until=forever", "--set", "kafka.idle_wait_s=0.1", "--quiet"]
+    assert main(["run", "run.toml", *live, "--set", "stream.limit=40"]) == 0
+    early_ms = read_back(tmp_path, "first.records.jsonl")[0].timestamp_ms - 1_000
+    writer = helpers.library("confluent-kafka", bootstrap).writer(transactional_id="", transaction_timeout_s=60.0)
+    helpers.fill(writer, source, [(1, early_ms, b'{"f0": 1.0, "f1": 2.0, "f2": 3.0, "y": 1}')])
+    writer.close()
+    assert main(["run", "run.toml", *live, "--set", "stream.limit=61"]) == 0
+    by_time, handled = read_back(tmp_path, "time.records.jsonl"), read_back(tmp_path, "h.records.jsonl", "handled")
+    assert len(handled) == 62  # events, and the one malformed record among them
+    assert [r.origin.partition for r in by_time].index(1) == 0
+    assert [r.origin.partition for r in handled].index(1) >= 40
+    assert main(["replay", "h.records.jsonl", "--config", "run.toml", *REPLAY, "--quiet"]) == 0
+    same(tmp_path, bootstrap, source, out, dead)
+
+
+def read_back(folder, name, order="timestamp"):
+    """The records that `streamnn record` writes in an order."""
+    assert main(["record", "run.toml", name, "--order", order, "--quiet"]) == 0
+    return read(folder / name)[1]
+
+
+def test_an_order_that_cannot_be_told_is_one_message(odd, bootstrap, tmp_path, capsys):
+    """No predictions, labels apart from events, a range, and a topic of dead letters that is not there are told."""
+    source, _, _ = odd
+    words = ["record", str(tmp_path / "run.toml"), str(tmp_path / "new.records.jsonl"), "--order", "handled"]
+
+    def told(*more):
+        assert main([*words, *more]) == 2
+        return capsys.readouterr().err
+
+    assert f"model '{source}' handled topic '{source}' cannot be told" in told()
+    assert "kafka.predictions_topic is not set" in told("--set", "kafka.predictions_topic=")
+    assert "predictions do not tell where labels came" in told("--set", "labels.topic=labels")
+    assert "--from and --until go with --order timestamp" in told("--from", "0:1")
+    assert [path.name for path in tmp_path.iterdir()] == ["run.toml"]

@@ -1,5 +1,6 @@
 """Predictions and dead letters on a real broker: what is written, and once."""
 
+import time
 from typing import Any
 
 import numpy as np
@@ -79,7 +80,8 @@ def write(to: Transaction, record: Outgoing) -> None:
 def test_a_prediction_says_what_and_of_which_event(client: Library, bootstrap: str) -> None:
     """Value, key and headers of a prediction are as documented; without a key the source partition decides."""
     topic = helpers.topic(bootstrap, 2)
-    sink = KafkaPredictions(Delivery(client), topic, model="model-1")
+    channel = Delivery(client)
+    sink = KafkaPredictions(channel, topic, model="model-1")
     sink.truncate(7)
     sink.write(predictions(0, 3))
     sink.write(predictions(3, 1, keys=True))
@@ -98,8 +100,10 @@ def test_a_prediction_says_what_and_of_which_event(client: Library, bootstrap: s
         "streamnn-topic": b"source",
         "streamnn-partition": b"1",
         "streamnn-offset": b"1001",
+        "streamnn-record": b"101",
         "streamnn-event": b"1",
         "streamnn-model": b"model-1",
+        "streamnn-started": b"%d" % channel.opened_ms,
     }
     assert [r.origin.partition for r in found[:3] if r.origin is not None] == [0, 1, 0]
     assert [r.key for r in found] == [None, None, None, b"k3"]
@@ -108,8 +112,10 @@ def test_a_prediction_says_what_and_of_which_event(client: Library, bootstrap: s
 def test_a_dead_letter_has_everything_of_its_record(client: Library, bootstrap: str) -> None:
     """Bytes, key and headers of a dead letter are the record's, with place, stage, reason and detail after them."""
     topic = helpers.topic(bootstrap)
-    sink = KafkaDeadLetters(Delivery(client), topic)
+    channel = Delivery(client)
+    sink = KafkaDeadLetters(channel, topic, model="m")
     sink.truncate(0)
+    assert 0 <= time.time_ns() // 1_000_000 - channel.opened_ms < 600_000
     record = Record(b"\xff{", b"key", (("h", b"1"), ("h", None)), 5, Origin("source", 2, 77))
     sink.write([DeadLetter(4, "decode", "not_json", "no JSON äöü", record)])
     sink.write([DeadLetter(5, "decode", "tombstone", "empty", Record(None, None, origin=Origin("source", 0, 8)))])
@@ -124,6 +130,8 @@ def test_a_dead_letter_has_everything_of_its_record(client: Library, bootstrap: 
         ("streamnn-partition", b"2"),
         ("streamnn-offset", b"77"),
         ("streamnn-record", b"4"),
+        ("streamnn-model", b"m"),
+        ("streamnn-started", b"%d" % channel.opened_ms),
         ("streamnn-stage", b"decode"),
         ("streamnn-reason", b"not_json"),
         ("streamnn-detail", "no JSON äöü".encode()),
@@ -140,7 +148,7 @@ def test_a_dead_letter_that_is_too_large_is_cut(client: Library, bootstrap: str,
     channel = transaction(client, helpers.fresh("id")) if exactly_once else Delivery(client)
     if isinstance(channel, Transaction):
         assert channel.last_checkpoint() is None
-    sink = KafkaDeadLetters(channel, topic)
+    sink = KafkaDeadLetters(channel, topic, model="m")
     sink.truncate(0)
     sizes = [10, 50_000, 20, 60_000, 30]
     noise = np.random.default_rng(3)

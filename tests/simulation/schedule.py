@@ -174,7 +174,7 @@ class Schedule:
                 dead_letters = open_dead_letters(world.disk.path("state/dead.jsonl"))
             else:
                 predictions = KafkaPredictions(channel, "out", model=GROUP)
-                dead_letters = KafkaDeadLetters(channel, "dead")
+                dead_letters = KafkaDeadLetters(channel, "dead", model=GROUP)
             opened = [source, predictions, dead_letters]
             store, checkpoint = assembly._store(config, self._crash_point, commits)
             opened.append(store)

@@ -44,6 +44,10 @@ class Clock:
 
     time = monotonic
 
+    def time_ns(self):
+        """Return the nanoseconds since 1970."""
+        return int(self.now * 1e9)
+
     def sleep(self, seconds):
         """Let time pass."""
         self._step(f"sleep {seconds:g}")
