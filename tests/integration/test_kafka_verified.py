@@ -82,8 +82,12 @@ def test_killed_at_random_times(bootstrap, tmp_path, delivery):
     prepared(tmp_path, bootstrap, 1000 * kills, delivery=delivery)
     reached: list[int] = []
     for _ in range(kills):
-        process = runs.run(tmp_path)
-        time.sleep(moment.uniform(2.5, 6.5))
+        before, process = runs.reached(tmp_path), runs.run(tmp_path)
+        if moment.random() < 0.25:
+            time.sleep(moment.uniform(0.5, 6.0))  # while it starts and takes over
+        else:
+            helpers.until(lambda: runs.reached(tmp_path) > before or process.poll() is not None, 120.0)  # noqa: B023
+            time.sleep(moment.uniform(0.0, 1.0))
         process.kill()
         process.communicate()
         reached.append(runs.reached(tmp_path))
