@@ -378,8 +378,8 @@ def _named(store: CheckpointStore, named: str | None) -> Checkpoint | None:
         if newest and store.load(newest[0]).number > 0:
             raise SettingsError(
                 f"checkpoint.folder: {store.folder} holds {newest[0].name}, but no positions are committed under"
-                " kafka.group. The group is mistyped, or its offsets have expired: correct the group, or begin afresh"
-                " with another folder."
+                " kafka.group. The group is mistyped, its offsets have expired, or the topic was deleted and made again:"
+                " correct the group, or begin afresh with another folder."
             )
         return None
     path = store.folder / Path(named).name
