@@ -39,7 +39,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from connectors.errors import SinkError
-from connectors.kafka.client import Committed, Library, LogError, LogWriter, Outgoing, Partition
+from connectors.kafka.client import Committed, Library, LogError, LogWriter, Outgoing, Partition, known_partitions
 from connectors.kafka.delivery import (
     LOOK_UP_S,
     PERMANENT,
@@ -147,7 +147,7 @@ class Transaction:
         once more; then this one takes over again, from there.
 
         Raises:
-            SinkError: the cluster cannot be reached; the topic does not exist; or partitions name different checkpoints, since somebody set
+            SinkError: the cluster cannot be reached; or partitions name different checkpoints, since somebody set
                 positions by hand.
         """
         for _ in range(_TAKE_OVERS):
@@ -163,7 +163,6 @@ class Transaction:
         found = self._found()
         notes = {_note(committed.note) for committed in found.values()}
         if not found:
-            self.partitions(self._topic)  # of a topic that was deleted the positions are gone too: that is told instead
             return None
         if None in notes or len({note.checkpoint for note in notes if note is not None}) != 1:
             listed = {partition.number: committed.note for partition, committed in sorted(found.items())}
