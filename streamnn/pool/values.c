@@ -115,7 +115,7 @@ static void predict(const State *s, const Sizes *z, const double *plain, const i
   }
 }
 
-/* Learn a value; returns it as it counts (an outlier is pulled in, the more the farther out) and its residual. */
+/* Learn a value; returns it as it counts (an outlier is pulled in) and its residual. */
 static void learn(State *s, const Sizes *z, const double *plain, const int32_t *field, const float *row, const float *rank,
                   const double *said, double base, double y, double *used) {
   int64_t F = z->F, P = z->P, K = z->K, G = P + F, L = 7 + 4 * K, at[K + 1];
@@ -128,7 +128,8 @@ static void learn(State *s, const Sizes *z, const double *plain, const int32_t *
         s->counts[1] = 0, v[MEAN] = v[VAR] = 0.0;
         s->residual[0] = s->residual[1] = 0.0, s->residual[2] = 1.0;
       } else {
-        y = v[MEAN] + reach * (reach / (y - v[MEAN]));
+        double far = (y - v[MEAN]) / (10.0 * reach); /* in hundreds of deviations */
+        y = v[MEAN] + (far > 1.0 || far < -1.0 ? reach / far : far > 0 ? reach : -reach);
       }
     } else {
       s->counts[2] = 0;

@@ -7,8 +7,9 @@
     encodings decayed mean of y and of r in 16 bins of each input's rank, and per category, shrunk by one event
     members   mean, last, E.05, E.2, last and E.2 of each field's category; means of y, and of r on top of the base, of
               the nearest 1, 5, 15 of the last 1,000 events on Z, on Q, and on Z with lags
-    outliers  after 30 values, one d > 10 deviations from the mean is pulled in to 100 / d deviations, so that what is
-              far out counts as if nothing had been; three in a row are another scale, and the statistics begin again
+    outliers  after 30 values, one d > 10 deviations from the mean is pulled in to 10 deviations, beyond d = 100 to
+              1,000 / d, so that what is far out counts as if nothing had been; three in a row are another scale, and the
+              statistics begin again
 
 Axes: K rows (K fields in sizes), F numeric inputs, P plain inputs, D feature columns, M members, S pending events.
 """

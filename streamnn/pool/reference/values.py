@@ -150,7 +150,8 @@ class _Values:
             return y
         counts[2] += 1
         if counts[2] < 3:
-            return float(level[MEAN] + reach * (reach / (y - level[MEAN])))
+            far = (y - level[MEAN]) / (10 * reach)  # in hundreds of deviations
+            return float(level[MEAN] + (reach / far if abs(far) > 1 else np.sign(far) * reach))
         counts[1], level[MEAN], level[VAR] = 0, 0.0, 0.0
         s["residual"][:] = 0.0, 0.0, 1.0
         return y
