@@ -212,6 +212,7 @@ class FastReader:
     def close(self) -> None:
         """Close."""
         self._consumer.close()
+        del self._admin  # now, with its threads and sockets
 
     def _offsets(self, partitions: Collection[Partition], which: Any, timeout_s: float) -> dict[Partition, int]:
         if not partitions:
@@ -320,6 +321,7 @@ class FastWriter:
         self._under_way.clear()
         self._producer.purge()
         self._serve(1.0)
+        del self._producer  # now, with its threads and sockets: a traceback may hold this object until the collector comes
         return left
 
     def _serve(self, timeout_s: float) -> None:
