@@ -321,7 +321,9 @@ class FastWriter:
         self._under_way.clear()
         self._producer.purge()
         self._serve(1.0)
-        del self._producer  # now, with its threads and sockets: a traceback may hold this object until the collector comes
+        del (
+            self._producer
+        )  # now, with its threads and sockets: a traceback may hold this object until the collector comes
         return left
 
     def _serve(self, timeout_s: float) -> None:

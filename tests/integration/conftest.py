@@ -68,6 +68,7 @@ def fragile_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]
     _skip_without_jars()
     with Broker(tmp_path_factory.mktemp("fragile"), memory_mb=384) as broker:
         yield broker
+        helpers.close()
 
 
 @pytest.fixture

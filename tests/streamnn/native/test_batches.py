@@ -60,7 +60,7 @@ def test_native_equals_eager(name):
     case = build(NETWORKS[name], dtype=torch.float32, events=70)
     native, eager, state, listed = NativeEngine(), EagerEngine(), case.state, batched(70)
     for i in range(len(listed)):
-        now = control(case, rate=0.01, clear=i == 4)
+        now = control(case, rate=0.001, clear=i == 4)  # rmsprop makes a step of rounding in a gradient near 0
         want, expected, sound = eager._run(case.step, state, case.rows, cut(listed, i, i + 1), now)
         got, found, fine = native._run(case.step, state, case.rows, cut(listed, i, i + 1), now)
         assert sound
