@@ -62,13 +62,14 @@ void run(int64_t ops, const int8_t *kind, const int64_t *start, const int64_t *s
   const int32_t *label = a[7];
   const int64_t *number = a[8];
   double by_stack[C], by_lead[C], mean[C];
+  int64_t leads = 0;
   for (int64_t o = 0; o < ops; o++) {
     int some = 0;
     for (int64_t c = 0; c < C; c++) some |= active[c];
     for (int64_t r = start[o]; r < stop[o]; r++) {
       double *l = logp + r * M * C;
       if (kind[o] == LEARN) continue;
-      combine(&s, l, by_stack, by_lead, mean);
+      leads = combine(&s, l, by_stack, by_lead, mean);
       for (int64_t c = 0; c < C; c++) served[r * C + c] = !some ? NAN : active[c] ? exp_of(mean[c]) : 0.0;
       if (S && (kind[o] == PREDICT_OBSERVE || (kind[o] == PREDICT_LEARN && label[r] < 0))) {
         stored[number[r] % S] = number[r] + 1;
@@ -94,7 +95,8 @@ void run(int64_t ops, const int8_t *kind, const int64_t *start, const int64_t *s
         loss[r] = -FLOOR;
         continue;
       }
-      int64_t leads = combine(&s, l, by_stack, by_lead, mean);
+      /* a single row was just mixed with the same weights */
+      if (kind[o] != PREDICT_LEARN || stop[o] - start[o] != 1) leads = combine(&s, l, by_stack, by_lead, mean);
       double larger = 1.0 + 200.0 / (100.0 + s.count[0]++), sum = 0.0;
       loss[r] = -mean[y];
       step(&s, s.stack, by_stack, l, y, 0.0025 * larger);
