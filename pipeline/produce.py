@@ -178,7 +178,8 @@ def produce(space: argparse.Namespace) -> int:
         progress = stack.enter_context(Progress("produced", stream=sys.stderr, quiet=space.quiet))
 
         def show(records: int) -> None:
-            progress.show(records, source.progress)
+            share = source.progress
+            progress.show(records, max(records / space.limit, share or 0.0) if space.limit else share)
 
         producer = Producer(channel.write, space.topic, partitions, pace, stamp, show, stopping)
         try:
