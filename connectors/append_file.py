@@ -4,15 +4,13 @@ In: bytes. Out: a file. What could not be written waits in memory, one item at m
 the last one stopped, so nothing is lost or doubled.
 """
 
-import errno
 import os
 import stat
 from contextlib import suppress
 from pathlib import Path
 
+from connectors.disk import NO_SPACE, sync_folder
 from connectors.errors import SinkError
-
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class AppendFile:
@@ -53,7 +51,7 @@ class AppendFile:
                     )
                 os.ftruncate(self._file, length)
                 os.lseek(self._file, length, os.SEEK_SET)
-                _sync_folder(self._path.parent)
+                sync_folder(self._path.parent)
         except OSError as problem:
             raise SinkError(f"{self._path} cannot be opened for writing: {problem.strerror}") from problem
         self._waiting.clear()
@@ -111,17 +109,8 @@ class AppendFile:
 
 
 def _translated(path: Path, problem: OSError) -> SinkError:
-    if problem.errno in _FULL:
+    if problem.errno in NO_SPACE:
         return SinkError(
             f"no space left for {path} ({problem.strerror}); make room, nothing is lost meanwhile", retryable=True
         )
     return SinkError(f"{path} cannot be written: {problem.strerror}")
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a new file's name durable."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -105,9 +105,12 @@ def open_source(spec: StreamSpec, schema: Schema) -> Source:
 
 def stream_format(source: str) -> str:
     """Return the format of a file by its name, without a .gz behind it; "" if it is none of those that can be read."""
-    path = Path(source)
-    inner = path.with_suffix("") if path.suffix.lower() == ".gz" else path
-    return FORMATS.get(inner.suffix.lower(), "")
+    return FORMATS.get(_ending(Path(source)), "")
+
+
+def _ending(path: Path) -> str:
+    """Return how a name ends, without a .gz behind it."""
+    return (path.with_suffix("") if path.suffix.lower() == ".gz" else path).suffix.lower()
 
 
 def _reader(spec: StreamSpec, schema: Schema) -> BlockReader:
@@ -119,9 +122,7 @@ def _reader(spec: StreamSpec, schema: Schema) -> BlockReader:
         reader: BlockReader = module.RiverReader(name, generator=kind == "synth", seed=spec.seed)
         return reader
     path = Path(spec.source)
-    packed = path.suffix.lower() == ".gz"
-    ending = (path.with_suffix("") if packed else path).suffix.lower()
-    format_ = stream_format(spec.source)
+    ending, format_ = _ending(path), stream_format(spec.source)
     if spec.max_record_bytes < 1:
         raise SourceError(f"max_record_bytes is {spec.max_record_bytes}, but must be at least 1")
     if not format_:
@@ -131,7 +132,7 @@ def _reader(spec: StreamSpec, schema: Schema) -> BlockReader:
             f"{spec.source!r} is no stream that can be read; give a path that ends in {', '.join(FORMATS)} (each also"
             f" with .gz), river:NAME or synth:NAME.{hint}"
         )
-    if packed or format_ not in ("csv", "jsonl"):
+    if path.suffix.lower() == ".gz" or format_ not in ("csv", "jsonl"):
         _no_follow(spec)
     if format_ == "csv":
         return CsvReader(

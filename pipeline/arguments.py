@@ -145,13 +145,7 @@ def flags(space: argparse.Namespace) -> dict[str, Given]:
 
 
 def _replay(commands: Any) -> None:
-    p = commands.add_parser(
-        "replay",
-        help="learn a recorded stream and tell how good the predictions were",
-        description=REPLAY,
-        epilog=EXIT_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    p = _command(commands, "replay", "learn a recorded stream and tell how good the predictions were", REPLAY)
     p.add_argument("stream", metavar="STREAM", help="file, river:NAME or synth:NAME")
     g = p.add_argument_group("what is predicted")
     g.add_argument("--target", metavar="COL[,COL...]", help="column(s) to predict")
@@ -167,9 +161,7 @@ def _replay(commands: Any) -> None:
     g.add_argument("--moment", metavar="COL", help="column that holds the event time")
     g = p.add_argument_group("how it is learned")
     g.add_argument("--config", metavar="FILE", type=Path, help="settings, TOML; flags win over it")
-    g.add_argument(
-        "--set", metavar="KEY=VALUE", action="append", default=[], help="one setting, such as network.units=[64,64]"
-    )
+    _override(g, "one setting, such as network.units=[64,64]")
     g.add_argument("--mode", metavar="MODE", help="sample (default) or batch:B, micro-batches of B events")
     g.add_argument(
         "--label-delay",
@@ -185,7 +177,7 @@ def _replay(commands: Any) -> None:
     g.add_argument("--plot", metavar="FILE.png", help="the metric over the stream, drifts, learning rate")
     g.add_argument("--checkpoint", metavar="DIR", help="take checkpoints there")
     g.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
-    g.add_argument("--quiet", action="store_true", help="print errors only")
+    _quiet(g)
     g = p.add_argument_group("replay test: does a change make the model worse?")
     g.add_argument("--compare", metavar="REPORT", type=Path, help="an earlier report of the same stream")
     g.add_argument(
@@ -195,26 +187,14 @@ def _replay(commands: Any) -> None:
 
 
 def _run(commands: Any) -> None:
-    p = commands.add_parser(
-        "run",
-        help="run for a long time: resume, checkpoints, metrics",
-        description=RUN,
-        epilog=EXIT_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    p = _command(commands, "run", "run for a long time: resume, checkpoints, metrics", RUN)
     p.add_argument("config", metavar="CONFIG.toml", type=Path, help="settings; `streamnn config` lists them")
-    p.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="override one setting")
-    p.add_argument("--quiet", action="store_true", help="print errors only")
+    _override(p)
+    _quiet(p)
 
 
 def _record(commands: Any) -> None:
-    p = commands.add_parser(
-        "record",
-        help="record a topic in a file that replays it",
-        description=RECORD,
-        epilog=EXIT_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    p = _command(commands, "record", "record a topic in a file that replays it", RECORD)
     p.add_argument("config", metavar="CONFIG.toml", type=Path, help="settings of the run that reads the topic")
     p.add_argument("file", metavar="FILE", type=Path, help="what is written: .records.jsonl, or .records.jsonl.gz")
     p.add_argument(
@@ -227,18 +207,12 @@ def _record(commands: Any) -> None:
         " and all of them by default, begin where the run does (kafka.start)",
     )  # fmt: skip
     p.add_argument("--until", metavar="PLACE", help="where to stop, likewise; the record there is left out")
-    p.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="override one setting")
-    p.add_argument("--quiet", action="store_true", help="print errors only")
+    _override(p)
+    _quiet(p)
 
 
 def _produce(commands: Any) -> None:
-    p = commands.add_parser(
-        "produce",
-        help="play a recorded stream into a topic",
-        description=PRODUCE,
-        epilog=EXIT_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    p = _command(commands, "produce", "play a recorded stream into a topic", PRODUCE)
     p.add_argument("stream", metavar="STREAM", help="file, river:NAME, synth:NAME or a recording")
     p.add_argument("topic", metavar="TOPIC", help="where to; it has to exist")
     p.add_argument(
@@ -261,8 +235,8 @@ def _produce(commands: Any) -> None:
     p.add_argument(
         "--config", metavar="FILE", type=Path, help="settings, of which [kafka] says how to reach the cluster"
     )
-    p.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="one setting")
-    p.add_argument("--quiet", action="store_true", help="print errors only")
+    _override(p, "one setting")
+    _quiet(p)
 
 
 def _inspect(commands: Any) -> None:
@@ -276,26 +250,24 @@ def _inspect(commands: Any) -> None:
 
 
 def _config(commands: Any) -> None:
-    p = commands.add_parser(
+    p = _command(
+        commands,
         "config",
-        help="list every setting, or check a file",
-        description=textwrap.fill(
+        "list every setting, or check a file",
+        textwrap.fill(
             "Without FILE, print every setting with its meaning and default, as a TOML file to start from. With FILE,"
             " check it and print the settings in force.",
             width=100,
         ),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="",
     )
     p.add_argument("file", metavar="FILE", type=Path, nargs="?", help="settings, TOML")
-    p.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="override one setting")
+    _override(p)
 
 
 def _bench(commands: Any) -> None:
-    p = commands.add_parser(
-        "bench",
-        help="measure how fast it is on this machine, beside PyTorch and river",
-        description=BENCH,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    p = _command(
+        commands, "bench", "measure how fast it is on this machine, beside PyTorch and river", BENCH, epilog=""
     )
     p.add_argument("--rounds", metavar="N", type=int, default=3, help="measurements of each side (default 3)")
     p.add_argument(
@@ -308,6 +280,24 @@ def _bench(commands: Any) -> None:
     p.add_argument(
         "--rows", metavar="N", type=int, default=20_000, help="length of the stream replayed (default 20000)"
     )
+
+
+def _command(commands: Any, name: str, about: str, description: str, *, epilog: str = EXIT_CODES) -> Any:
+    return commands.add_parser(
+        name,
+        help=about,
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _override(to: Any, about: str = "override one setting") -> None:
+    to.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help=about)
+
+
+def _quiet(to: Any) -> None:
+    to.add_argument("--quiet", action="store_true", help="print errors only")
 
 
 def _count(text: str) -> int:

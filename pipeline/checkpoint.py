@@ -32,6 +32,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from connectors.disk import NO_SPACE, sync_folder
 from pipeline.archive import Checkpoint, CheckpointError, Manifest, decode, encode
 from pipeline.faults import CrashPoint, never
 
@@ -119,7 +120,7 @@ class CheckpointStore:
                 except FileExistsError:
                     continue
                 break
-            _sync(self.folder)
+            sync_folder(self.folder)
         self._term = term
 
     def confirm_term(self) -> None:
@@ -199,7 +200,7 @@ class CheckpointStore:
                 unfinished.unlink(missing_ok=True)
                 self.confirm_term()  # a successor may have removed what was unfinished
                 raise
-            _sync(self.folder)
+            sync_folder(self.folder)
             self._prune()
         self.size_bytes = len(data)
         return final
@@ -343,16 +344,7 @@ def _make(folder: Path) -> None:
     # that of the folder itself also where it is there: who made it may have been killed just after
     with suppress(PermissionError):  # a parent that may not be read is not ours
         for path in [folder, *missing]:
-            _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    """Force the folder itself to disk: without it a rename can be lost when the power fails."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            sync_folder(path.parent)
 
 
 @contextmanager
@@ -361,7 +353,7 @@ def _translated(reason: str, doing: str) -> Iterator[None]:
         yield
     except OSError as error:
         why = error.strerror or str(error)
-        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+        if error.errno in NO_SPACE:
             message = f"{doing}: {why}. Make room, or choose a folder on another disk."
             raise CheckpointError("no_space", message) from error
         raise CheckpointError(reason, f"{doing}: {why}. Check the path and its permissions.") from error

@@ -8,12 +8,10 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
-from rich.console import Console
-from rich.live import Live
 from rich.table import Table
 
 from pipeline.prequential import Prequential
-from pipeline.progress import LINE_EVERY_S, LIVE_EVERY_S, Rate, bar, span
+from pipeline.progress import Rate, Screen, bar, span
 
 
 class Display:
@@ -36,39 +34,24 @@ class Display:
         quiet: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._metric, self._limit, self._quiet, self._clock = metric, limit, quiet, clock
-        self._console = Console(file=stream, highlight=False)
-        self._live: Live | None = None
-        self._shown_s = clock()
+        self._metric, self._limit = metric, limit
+        self._screen = Screen(stream, quiet=quiet, clock=clock)
         self._rate: Rate | None = None
 
     def __enter__(self) -> "Display":
-        if self._console.is_terminal and not self._quiet:
-            self._live = Live(console=self._console, auto_refresh=False, transient=True)
-            self._live.__enter__()
+        self._screen.__enter__()
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if self._live is not None:
-            self._live.__exit__(None, None, None)
-            self._live = None
+        self._screen.__exit__(*exc)
 
     def show(self, loop: Prequential) -> None:
         """Show the state of the loop if the last time is long enough ago."""
-        if self._quiet:
-            return
-        now = self._clock()
         if self._rate is None:
-            self._rate = Rate(self._shown_s, loop.counters.events)
-        every = LIVE_EVERY_S if self._live is not None else LINE_EVERY_S
-        if now - self._shown_s < every:
-            return
-        self._rate.measure(loop.counters.events, now)
-        self._shown_s = now
-        if self._live is not None:
-            self._live.update(self._panel(loop), refresh=True)
-        else:
-            self._console.print(self._line(loop), soft_wrap=True)
+            self._rate = Rate(self._screen.shown_s, loop.counters.events)
+        if self._screen.due():
+            self._rate.measure(loop.counters.events, self._screen.shown_s)
+            self._screen.show(lambda: self._panel(loop), lambda: self._line(loop))
 
     def _values(self, loop: Prequential) -> dict[str, str]:
         window = loop.parts.scores.window().get(self._metric, math.nan)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.live import Live
 
 LIVE_EVERY_S = 0.25
@@ -46,6 +46,48 @@ class Rate:
         return done / share * (1 - share) / self.value
 
 
+class Screen:
+    """Where something is shown again and again: in place on a terminal, line by line in a pipe; a context manager.
+
+    Args:
+        stream: where to write.
+        quiet: show nothing.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, stream: TextIO, *, quiet: bool, clock: Callable[[], float]) -> None:
+        self._quiet, self._clock = quiet, clock
+        self._console = Console(file=stream, highlight=False)
+        self._live: Live | None = None
+        self.shown_s = clock()
+
+    def __enter__(self) -> "Screen":
+        if self._console.is_terminal and not self._quiet:
+            self._live = Live(console=self._console, auto_refresh=False, transient=True)
+            self._live.__enter__()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._live is not None:
+            self._live.__exit__(None, None, None)
+            self._live = None
+
+    def due(self) -> bool:
+        """Tell whether the last time is long enough ago; then it is now."""
+        now = self._clock()
+        if self._quiet or now - self.shown_s < (LIVE_EVERY_S if self._live is not None else LINE_EVERY_S):
+            return False
+        self.shown_s = now
+        return True
+
+    def show(self, picture: Callable[[], RenderableType], line: Callable[[], str]) -> None:
+        """Show the picture on a terminal, the line in a pipe."""
+        if self._live is not None:
+            self._live.update(picture(), refresh=True)
+        else:
+            self._console.print(line(), soft_wrap=True)
+
+
 class Progress:
     """Shows how many records have gone through; used as a context manager.
 
@@ -59,22 +101,15 @@ class Progress:
     def __init__(
         self, what: str, *, stream: TextIO, quiet: bool = False, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._what, self._quiet, self._clock = what, quiet, clock
-        self._console = Console(file=stream, highlight=False)
-        self._live: Live | None = None
-        self._shown_s = clock()
-        self._rate = Rate(self._shown_s)
+        self._what, self._screen = what, Screen(stream, quiet=quiet, clock=clock)
+        self._rate = Rate(self._screen.shown_s)
 
     def __enter__(self) -> "Progress":
-        if self._console.is_terminal and not self._quiet:
-            self._live = Live(console=self._console, auto_refresh=False, transient=True)
-            self._live.__enter__()
+        self._screen.__enter__()
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if self._live is not None:
-            self._live.__exit__(None, None, None)
-            self._live = None
+        self._screen.__exit__(*exc)
 
     def show(self, records: int, share: float | None) -> None:
         """Show how many records are done, if the last time is long enough ago.
@@ -83,20 +118,15 @@ class Progress:
             records: done so far.
             share: of the whole, 0..1; None = not known.
         """
-        now = self._clock()
-        if self._quiet or now - self._shown_s < (LIVE_EVERY_S if self._live is not None else LINE_EVERY_S):
+        if not self._screen.due():
             return
-        self._rate.measure(records, now)
-        self._shown_s = now
+        self._rate.measure(records, self._screen.shown_s)
         told = f"{self._what} {records:,} records, {self._rate.value:,.0f}/s"
         left_s = self._rate.left_s(records, share)
-        if self._live is not None:
-            self._live.update(
-                told if share is None or left_s is None else f"{told}  {bar(share, left_s)}", refresh=True
-            )
-        else:
-            done = "" if share is None or left_s is None else f", {share:.0%} done, about {span(left_s)} left"
-            self._console.print(told + done, soft_wrap=True)
+        picture = line = told
+        if share is not None and left_s is not None:
+            picture, line = f"{told}  {bar(share, left_s)}", f"{told}, {share:.0%} done, about {span(left_s)} left"
+        self._screen.show(lambda: picture, lambda: line)
 
 
 def bar(share: float, left_s: float) -> str:

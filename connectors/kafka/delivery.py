@@ -17,9 +17,7 @@ from connectors.kafka.client import Fault, Library, LogError, LogWriter, Outgoin
 _log = logging.getLogger(__name__)
 
 SETTLE_S = 0.5  # how long a wait lasts before `stopping` is asked again
-ROOM_S = (
-    0.002  # pause between two looks whether some of too many records are acknowledged: waiting for all takes longer
-)
+ROOM_S = 0.002  # between two looks whether some of too many records are acknowledged: waiting for all takes longer
 GRACE_S = 10.0  # how long a process that is to stop still waits for acknowledgements
 LOOK_UP_S = 10.0
 RETRY_S = 4.0  # how long one attempt to connect again takes

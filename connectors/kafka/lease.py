@@ -51,7 +51,6 @@ class Lease:
         self._clock, self._moment = clock, moment
         self._member: LogMember | None = None
         self._tried: float | None = None  # when joining was last tried
-        self.places = 0  # how often this worker has joined
 
     def join(self) -> None:
         """Connect at the start.
@@ -103,4 +102,3 @@ class Lease:
         self._tried = self._clock()
         name = f"streamnn-{int(self._moment() * 1000):015d}-{secrets.token_hex(4)}"
         self._member = self._library.member(group=self._group, topic=self._topic, name=name, wait_s=wait_s)
-        self.places += 1

@@ -3,7 +3,6 @@
 In: records in the order in which they are to be replayed. Out: a file, plain or (.gz) compressed.
 """
 
-import errno
 import fcntl
 import gzip
 import hashlib
@@ -12,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from connectors.disk import NO_SPACE, sync_folder
 from connectors.errors import SinkError
 from connectors.recording.layout import ENDINGS, Ending, Heading, ending_line, heading_line, is_recording, record_line
 from connectors.records import Record
@@ -82,11 +82,7 @@ class RecordingWriter:
             os.fsync(self._file.fileno())
             size = os.fstat(self._file.fileno()).st_size
             self._part.rename(self._path)
-            folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            sync_folder(self._path.parent)
         except OSError as problem:
             raise _translated(self._path, problem) from problem
         self._file.close()
@@ -119,6 +115,6 @@ def check_name(path: Path) -> None:
 
 
 def _translated(path: Path, problem: OSError) -> SinkError:
-    if problem.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if problem.errno in NO_SPACE:
         return SinkError(f"no space left for {path} ({problem.strerror}); make room and begin again")
     return SinkError(f"{path} cannot be written: {problem.strerror}")

@@ -41,7 +41,7 @@ def commits_before_it_saves(patch):
 
 def does_not_sync_the_folder(patch):
     """A checkpoint's name is not forced to disk."""
-    patch.setattr(pipeline.checkpoint, "_sync", lambda folder: None)
+    patch.setattr(pipeline.checkpoint, "sync_folder", lambda folder: None)
 
 
 def does_not_sync_the_file(patch):

@@ -12,6 +12,7 @@ import threading
 from contextlib import contextmanager
 
 import connectors.append_file
+import connectors.disk
 import connectors.file_sinks
 import connectors.kafka.client
 import connectors.kafka.delivery
@@ -256,7 +257,7 @@ class World:
         locks = Locks(self.disk, lambda: self.current)
         places = [
             *((module, "time", self.clock) for module in SLEEPERS),
-            *((module, "os", self.disk) for module in (pipeline.checkpoint, connectors.append_file)),
+            *((module, "os", self.disk) for module in (pipeline.checkpoint, connectors.append_file, connectors.disk)),
             (pipeline.checkpoint, "fcntl", locks),
             *((module, "Path", self.disk.path) for module in WRITERS),
         ]
