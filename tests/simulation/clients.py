@@ -308,8 +308,9 @@ class SimWriter(_Client):
         return tuple(left)
 
     def _check(self):
-        if self._broken is not None:
-            raise LogError(self._broken, "the producer has failed before")
+        if self._broken is not None:  # libraries say so in general: only records under way get the error of another one
+            fault = "failed" if self._broken == "too_large" else self._broken
+            raise LogError(fault, "the producer has failed before")
 
     def _send(self, timeout_s):
         """Send what waits; give up what has waited for too long."""
