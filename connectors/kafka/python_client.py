@@ -2,10 +2,10 @@
 
 Choices made here, each for a reason met in practice: one attempt to connect takes 3 s, and what the library
 only logs (wrong password, untrusted certificate) is read from its log, since what it raises says "unable to
-bootstrap" for everything; it reconnects after a second at most, not after thirty; a delivery is given up
-after 10 or 20 s, not 120, because after the restart of a broker the library may notice only then that its producer
-is no longer known; a commit of a transaction, which the library would wait for without end, is waited for in
-a thread of its own.
+bootstrap" for everything; an answer that comes with the end of its connection is read all the same; it reconnects
+after a second at most, not after thirty; a delivery is given up after 10 or 20 s, not 120, because after the restart
+of a broker the library may notice only then that its producer is no longer known; a commit of a transaction, which the
+library would wait for without end, is waited for in a thread of its own.
 """
 
 import gc
@@ -19,6 +19,8 @@ from typing import Any
 import kafka  # type: ignore[import-untyped]
 from kafka import errors
 from kafka.net.compat import KafkaNetClient  # type: ignore[import-untyped]
+from kafka.net.manager import KafkaConnectionManager  # type: ignore[import-untyped]
+from kafka.net.selector import NetworkSelector  # type: ignore[import-untyped]
 
 from connectors.kafka.client import Committed, Fault, LogError, Outgoing, Partition, Settled
 from connectors.kafka.python_faults import call, milliseconds, translated
@@ -322,7 +324,8 @@ class _Networks:
 
     def __call__(self, **settings: Any) -> Any:
         """Make one, as the library does."""
-        self._made.append(KafkaNetClient(**settings))
+        loop = NetworkSelector(**settings)
+        self._made.append(KafkaNetClient(loop, _Connections(loop, **settings), **settings))
         return self._made[-1]
 
     def __enter__(self) -> None:
@@ -332,6 +335,25 @@ class _Networks:
         if kind is not None:
             for network in self._made:
                 network.close()
+
+
+class _Connections(KafkaConnectionManager):  # type: ignore[misc]
+    """Makes connections that lose no answer.
+
+    What the library (3.0.12) receives together with the end of a connection it drops: on a loaded machine that is often what a
+    broker says before it hangs up, such as that the password is wrong.
+    """
+
+    async def _build_transport(self, node: Any, timeout_at: float | None = None) -> Any:
+        transport = await super()._build_transport(node, timeout_at=timeout_at)
+        receive = transport._sock_recv
+
+        def whole() -> tuple[bytes, Exception | None]:
+            data, error = receive()
+            return data, None if data else error  # the end is met again by the next call
+
+        transport._sock_recv = whole
+        return transport
 
 
 class _Reasons(logging.Handler):
@@ -365,6 +387,8 @@ class _Reasons(logging.Handler):
             if "InvalidReceiveError" in text:
                 return "untrusted", "what answers does not speak Kafka without TLS; set security to ssl or sasl_ssl"
         words = [text.rsplit("KafkaConnectionError: ", 1)[-1] for text in self._said if "ConnectionError" in text]
+        if words and "disconnected" in words[-1]:
+            return "unreachable", "what answers hangs up: check security, and user and password if it asks for them"
         return "unreachable", words[-1] if words else "no answer"
 
 
