@@ -54,7 +54,7 @@ class Operations:
 
     def covered(self, rows: int, *kinds: Kind) -> BoolArray:
         """Return a mask [rows] of the rows that an operation of one of the kinds concerns."""
-        chosen = np.isin(self.kind, kinds)
+        chosen = self._chosen(kinds)
         edges = np.zeros(rows + 1, dtype=np.int64)
         np.add.at(edges, self.start[chosen], 1)
         np.add.at(edges, self.stop[chosen], -1)
@@ -62,10 +62,16 @@ class Operations:
 
     def rows(self, *kinds: Kind) -> IntArray:
         """Return the rows that operations of the kinds concern, in the order of the operations."""
-        chosen = np.isin(self.kind, kinds)
+        chosen = self._chosen(kinds)
         start, length = self.start[chosen], (self.stop - self.start)[chosen]
         first = np.cumsum(length) - length  # where each operation's rows begin in the result
         return np.repeat(start - first, length) + np.arange(int(length.sum()))
+
+    def _chosen(self, kinds: tuple[Kind, ...]) -> BoolArray:
+        chosen = np.zeros(len(self.kind), dtype=bool)
+        for kind in kinds:
+            chosen |= self.kind == kind
+        return chosen
 
     @classmethod
     def of(cls, listed: list[tuple[Kind, int, int]]) -> "Operations":

@@ -157,7 +157,7 @@ class TargetIndex:
         """Find the first row that names more classes than there is room for: (row, classes needed) or (K, 0)."""
         known = self._classes[target]
         count, room = len(known), self.capacities[target]
-        if _soft(column).any():
+        if _has_soft(column):
             fresh: dict[Label, None] = {}
             for row, label in enumerate(column):
                 for name in _names(label):
@@ -183,8 +183,8 @@ class TargetIndex:
 
     def _fill_classes(self, target: str, column: Column, y: FloatArray) -> FloatArray:
         """Write one-hot or soft labels into y [K, C]; returns the (likeliest) class numbers [K]."""
-        soft = _soft(column)
-        if soft.any():
+        if _has_soft(column):
+            soft = _soft(column)
             classes = self._classes[target]
             truth = np.full(len(column), np.nan)
             for row, label in enumerate(column):
@@ -223,6 +223,10 @@ def decide(served: FloatArray, head: Head) -> FloatArray:
         else:
             decisions[:, t] = np.where(np.isnan(part[:, 0]), np.nan, np.argmax(part, axis=1))
     return decisions
+
+
+def _has_soft(column: Column) -> bool:
+    return any(issubclass(kind, dict) for kind in set(map(type, column)))  # one look at a kind, not at a label
 
 
 def _soft(column: Column) -> BoolArray:
