@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from connectors import ConnectorError, SinkError
+from connectors.kafka import FencedError
 from connectors.recording import is_recording
 from pipeline import compare, plot, report, standby
 from pipeline.arguments import flags
@@ -258,6 +259,11 @@ def _value(value: Any) -> str:
 
 
 def complain(error: Exception, stream: TextIO) -> int:
-    """Tell the user what went wrong in one message."""
+    """Tell the user what went wrong in one message.
+
+    Returns:
+        The exit code: a worker that another has taken over, while it began, may simply be started again.
+    """
     print(f"streamnn: {error}", file=stream)
-    return WRONG
+    taken_over = error.reason == "taken_over" if isinstance(error, CheckpointError) else isinstance(error, FencedError)
+    return FAILED if taken_over else WRONG

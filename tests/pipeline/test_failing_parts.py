@@ -1,6 +1,7 @@
 """A disk that is full for a while or for good, and a stream that breaks off: nothing that was taken in is lost."""
 
 import gzip
+import io
 import json
 import os
 import subprocess
@@ -9,6 +10,10 @@ import time
 
 import pytest
 
+from connectors import SinkError
+from connectors.kafka import FencedError
+from pipeline.checkpoint import CheckpointError
+from pipeline.commands import complain
 from tests.pipeline.helpers import ROOT, read_jsonl, streamnn, write_csv
 
 WORDS = ["replay", "s.csv", "--target", "y", "--set", "model.preset=single", "--set", "model.engine=eager"]
@@ -88,3 +93,19 @@ def test_stream_that_breaks_off_keeps_what_came_before(stream):
     assert len(read_jsonl(stream / "p.jsonl")) == events
     shown = streamnn("inspect", "ck", cwd=stream, check=0)
     assert str(events) in shown.stdout.replace(",", "")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (FencedError("another process has taken over 't'"), 1),
+        (CheckpointError("taken_over", "a later worker has begun"), 1),
+        (CheckpointError("damaged", "checkpoint-7 is damaged"), 2),
+        (SinkError("no Kafka broker answers"), 2),
+    ],
+)
+def test_only_who_is_taken_over_while_it_begins_is_to_be_started_again(error, code):
+    """A worker that another one overtakes at its start ends as one that it overtakes later; what is wrong stays wrong."""
+    told = io.StringIO()
+    assert complain(error, told) == code
+    assert told.getvalue() == f"streamnn: {error}\n"
