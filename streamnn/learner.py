@@ -170,7 +170,11 @@ class Learner:
             operations: what to do, in order.
             rate: learning rate.
             clear: the optimizer forgets its second moments before the first learning step.
+
+        Raises:
+            ValueError: an operation lies outside the rows.
         """
+        operations.check(len(rows))
         control = Control(rate, clear, self.features.plain)
         engine = self._choose(operations)
         self._state, results = engine.run(self._made(), self._state, rows, operations, control)

@@ -52,6 +52,20 @@ class Operations:
     def __len__(self) -> int:
         return len(self.kind)
 
+    def check(self, rows: int) -> None:
+        """Check that all operations lie within so many rows.
+
+        Raises:
+            ValueError: one does not, or has no rows.
+        """
+        wrong = np.flatnonzero((self.start < 0) | (self.start >= self.stop) | (self.stop > rows))
+        if len(wrong):
+            at = wrong[0]
+            raise ValueError(
+                f"operation {at} concerns rows [{self.start[at]}, {self.stop[at]}), expected at least one row within"
+                f" the {rows} given; pass the rows that the operations were made for"
+            )
+
     def covered(self, rows: int, *kinds: Kind) -> BoolArray:
         """Return a mask [rows] of the rows that an operation of one of the kinds concerns."""
         chosen = self._chosen(kinds)

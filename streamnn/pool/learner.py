@@ -146,7 +146,11 @@ class PoolLearner:
             operations: what to do, in order.
             rate: learning rate of the networks; those that learn past events again take a third of it.
             clear: the networks forget their second moments before the first learning step.
+
+        Raises:
+            ValueError: an operation lies outside the rows.
         """
+        operations.check(len(rows))
         if clear and (operations.kind != Kind.PREDICT_OBSERVE).any():
             for task in self.tasks.values():
                 task.forget()
