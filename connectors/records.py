@@ -106,6 +106,7 @@ class Chunk:
         start: offset of the first record that the chunk covers.
         stop: offset of the next record after it. Equal to `start` if nothing was there.
         labels: those that came as records of their own; None where no label does.
+        cuts: offsets, ascending, of records behind which a micro-batch ended by the clock when they were first handled.
     """
 
     columns: Mapping[str, Column]
@@ -115,6 +116,7 @@ class Chunk:
     start: int
     stop: int
     labels: Labels | None = None
+    cuts: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -155,6 +157,7 @@ class Chunk:
             start,
             stop,
             None if self.labels is None else self.labels.between(start, stop),
+            tuple(cut for cut in self.cuts if start <= cut < stop),
         )
 
     def _rejects(self, start: int, stop: int) -> tuple[DeadLetter, ...]:
@@ -181,6 +184,8 @@ class Predictions:
             exist.
         labels: target -> [K]: like `decisions`, what was known of the truth when this was written.
         records: the K records that were predicted, for sinks that keep key and origin.
+        cuts: where the last records lie of micro-batches that the clock ended, and that no prediction has told of before:
+            that of these events, which is one micro-batch then, and of one before it that left no prediction.
     """
 
     offsets: IntArray
@@ -190,6 +195,7 @@ class Predictions:
     probabilities: Mapping[str, tuple[tuple[object, ...], FloatArray]]
     labels: Mapping[str, Column]
     records: Sequence[Record]
+    cuts: tuple[Origin, ...] = ()
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -266,6 +272,7 @@ def concatenate(chunks: Sequence[Chunk]) -> Chunk:
         )
         if labels
         else None,
+        tuple(cut for chunk in chunks for cut in chunk.cuts),
     )
 
 

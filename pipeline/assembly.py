@@ -21,7 +21,7 @@ from pipeline.config import Config, FeatureSettings, NetworkSettings, OptimizerS
 from pipeline.join import LabelJoin, label_kinds
 from pipeline.labels import LabelQueue
 from pipeline.model import Model
-from pipeline.outside import connect, has_head, is_kafka
+from pipeline.outside import connect, has_head, is_kafka, is_live
 from pipeline.prequential import Parts, Plan, Prequential
 from pipeline.scores import Scores, Target
 from pipeline.settings import SettingsError, plain
@@ -43,7 +43,7 @@ MOST_LABELS, MOST_LABELLED_INPUTS = 200, 2000  # of the pool that labels share; 
 
 # what shapes the model; everything else (paths, ports, limits, chunk sizes) may change between two runs of one model
 SHAPING = ("seed", "model", "mode", "labels", "features", "network", "optimizer", "drift", "rate", "scores")
-NOT_SHAPING = {"model": ("engine",), "mode": ("chunk",)}
+NOT_SHAPING = {"model": ("engine",), "mode": ("chunk", "max_wait_ms")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +116,8 @@ def prepare(config: Config) -> Prepared:
         raise SettingsError("labels.delay_s needs stream.moment, the field that holds the event time (--moment FIELD)")
     if config.labels.topic:
         _check_join(config)
+    if config.mode.max_wait_ms and config.mode.batch > 1:
+        _check_wait(config)
     if config.checkpoint.resume and not config.checkpoint.folder:
         raise SettingsError("checkpoint.resume needs checkpoint.folder (--checkpoint DIR)")
     if is_kafka(config.stream.source) and not config.checkpoint.folder:
@@ -168,6 +170,7 @@ def prepare(config: Config) -> Prepared:
         limit=config.stream.limit,
         patience_s=config.output.patience_s,
         fingerprint=fingerprint(config, resolved),
+        wait_s=config.mode.max_wait_ms / 1000 if is_live(config.stream) else 0.0,
     )
     return Prepared(config, resolved, plan, parts, stopping)
 
@@ -202,6 +205,25 @@ def _check_join(config: Config) -> None:
     if labels.delay_events or labels.delay_s:
         raise SettingsError(
             "labels.topic is set, and labels.delay_events or labels.delay_s too; labels come when their record does"
+        )
+
+
+def _check_wait(config: Config) -> None:
+    """Check that where the clock ends micro-batches can be told, so that a recording repeats it.
+
+    Raises:
+        SettingsError: it cannot.
+    """
+    wait = f"mode.max_wait_ms is {config.mode.max_wait_ms:g}, and mode.batch {config.mode.batch}"
+    if config.stream.follow:
+        raise SettingsError(
+            f"{wait}: the clock would end micro-batches of a file that is followed (stream.follow), whose replay could not"
+            " repeat it; set mode.max_wait_ms to 0, or mode.batch to 1"
+        )
+    if is_kafka(config.stream.source) and not config.kafka.predictions_topic:
+        raise SettingsError(
+            f"{wait}: predictions tell where the clock ended micro-batches, and kafka.predictions_topic is not set; set it,"
+            " or mode.max_wait_ms to 0"
         )
 
 

@@ -50,6 +50,12 @@ class ModeSettings:
 
     batch: int = setting(1, "events per micro-batch; 1 = sample mode, each event learned before the next", low=1)
     chunk: int = setting(512, "events handled in one go at most; changes speed, never results", low=1)
+    max_wait_ms: float = setting(
+        0.0,
+        "of a live stream: a micro-batch ends, smaller than batch, once its first event has waited so long (milliseconds)"
+        " after it was read; in sample mode it keeps what is handled in one go short, and results are the same; 0 = never",
+        low=0.0,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

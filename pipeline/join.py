@@ -169,7 +169,7 @@ class LabelJoin:
             pieces.append(piece.steps(self._kinds))
         return pieces
 
-    def arrange(self, block: Block, learner: Model) -> Work:
+    def arrange(self, block: Block, learner: Model, _since: int = 0, /) -> Work:
         """List the operations for a piece: a row whose number is that of an event before is a label of that event."""
         number, fresh = block.rows.number, np.zeros(len(block), dtype=bool)
         fresh[:] = number > np.maximum.accumulate(np.concatenate([[self._last], number[:-1]]))

@@ -74,18 +74,19 @@ class LabelQueue:
         row = np.arange(len(chunk))
         return [Steps(row, number, labels, chunk.offsets, Picked(chunk.records, row))]
 
-    def arrange(self, block: Block, learner: Model) -> Work:
+    def arrange(self, block: Block, learner: Model, since: int = 0, /) -> Work:
         """List the operations for new events and for the labels that arrive before each of them."""
         labelled: npt.NDArray[np.bool_] = ~np.all(np.isnan(block.truth), axis=1)
+        number = block.rows.number - since
         if self.immediate:
-            return Work(block, self._immediate(labelled, block.rows.number), 0)
+            return Work(block, self._immediate(labelled, number), 0)
         pending = self._take(learner, block)
         due = self._due(pending, block)  # per new event: how many pending labels have arrived before it
         merged = join(pending, block)
         old = len(pending)
         # a new event's own label waits behind the old ones; `waiting` are row numbers in `merged`
         waiting = np.concatenate([np.arange(old), old + np.flatnonzero(labelled)])
-        groups = self._groups(block.rows.number)
+        groups = self._groups(number)
         for start, stop in groups if self._batch > 1 else ():
             due[start:stop] = due[start]  # none is learned within a micro-batch
         late = _too_late(due, old + np.cumsum(labelled) - self._capacity, len(waiting))
@@ -145,7 +146,7 @@ class LabelQueue:
             self._head = learner.head
 
     def _groups(self, number: IntArray) -> list[tuple[int, int]]:
-        """Cut rows into micro-batches, which are fixed by the event numbers: [start, stop) each."""
+        """Cut rows into micro-batches, which are fixed by their numbers: [start, stop) each."""
         edges = np.flatnonzero(np.diff(number // self._batch)) + 1
         return list(zip([0, *edges.tolist()], [*edges.tolist(), len(number)], strict=True)) if len(number) else []
 

@@ -6,7 +6,7 @@ Axes: K events, W head width, T targets, C classes of one target.
 import numpy as np
 import numpy.typing as npt
 
-from connectors import Predictions
+from connectors import Origin, Predictions
 from pipeline.blocks import Block
 from pipeline.model import Model
 from pipeline.scores import Outcome
@@ -41,8 +41,8 @@ def outcome(number: IntArray, served: FloatArray, truth: FloatArray, head: Head)
     )
 
 
-def predictions(block: Block, learner: Model) -> Predictions:
-    """Describe the events of a block for a prediction sink, with classes by name.
+def predictions(block: Block, learner: Model, cuts: tuple[Origin, ...] = ()) -> Predictions:
+    """Describe the events of a block for a prediction sink, with classes by name; `cuts` as `Predictions` has them.
 
     A class that does not exist yet is left out.
     """
@@ -76,6 +76,7 @@ def predictions(block: Block, learner: Model) -> Predictions:
         probabilities=probabilities,
         labels=labels,
         records=block.records,
+        cuts=cuts,
     )
 
 

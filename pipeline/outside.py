@@ -40,10 +40,11 @@ from connectors.kafka import (
     library,
 )
 from connectors.recording import RecordingSource, is_recording
-from pipeline.config import Config, KafkaSettings
+from pipeline.config import Config, KafkaSettings, StreamSettings
 from pipeline.settings import SettingsError
 
 SCHEME = "kafka:"
+POLLS_A_WAIT = 8  # while a micro-batch waits: the clock is looked at in between
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,11 @@ class Outside:
 def is_kafka(source: str) -> bool:
     """Tell whether a source is a topic."""
     return source.startswith(SCHEME)
+
+
+def is_live(stream: StreamSettings) -> bool:
+    """Tell whether events come while they are read."""
+    return is_kafka(stream.source) or stream.follow
 
 
 def has_head(source: str) -> bool:
@@ -109,6 +115,7 @@ def connect(config: Config, spec: StreamSpec, schema: Schema, stopping: threadin
             codec(config, schema, spec),
             commits=commits is None,
             give_up_s=k.give_up_s,
+            poll_s=config.mode.max_wait_ms / 1000 / POLLS_A_WAIT if config.mode.batch > 1 else 0.0,
         )
     else:
         if k.delivery == "transactional":

@@ -2,7 +2,8 @@
 
 In: a source of chunks. Out: predictions and dead letters in their sinks, scores, checkpoints. Every stage works on the
 columns of a block of events; what is decided (learning rate, drift, checkpoint) is decided at fixed event numbers, so
-nothing depends on how the source cuts its chunks, nor on the clock.
+nothing depends on how the source cuts its chunks, nor on the clock, but where a plan lets it end micro-batches: each such
+end is told with the predictions.
 
 An event number counts every record that could be decoded, from 0. A block is a run of them that ends where something is
 decided.
@@ -19,7 +20,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from connectors import Chunk, DeadLetter, Predictions, Sink, SinkError, Source, SourceError
+from connectors import Chunk, DeadLetter, Origin, Predictions, Record, Sink, SinkError, Source, SourceError
 from connectors.kafka import Commits
 from pipeline.blocks import Block, Work, select
 from pipeline.checkpoint import Checkpoint, CheckpointError, CheckpointStore
@@ -27,11 +28,12 @@ from pipeline.faults import CrashPoint
 from pipeline.intake import Intake
 from pipeline.model import Model
 from pipeline.outcomes import outcome, predictions
+from pipeline.pace import Pace
 from pipeline.scores import Scores
 from pipeline.steps import Arrivals
 from streamnn.drift import DriftDetector
 from streamnn.lr_control import Action, RateControl
-from streamnn.operations import FloatArray, Kind, Rows
+from streamnn.operations import FloatArray, IntArray, Kind, Rows
 
 _log = logging.getLogger(__name__)
 
@@ -47,13 +49,14 @@ MOST_DRIFTS = 10_000  # remembered; older ones are only counted
 class Counters:
     """What has been counted since the beginning of the stream (checkpoints carry it on).
 
-    `dropped` counts records that could not be used, by "stage/reason".
+    `dropped` counts records that could not be used, by "stage/reason"; `cuts` micro-batches that the clock ended.
     """
 
     events: int = 0
     learned: int = 0
     unlabelled: int = 0
     drifts: int = 0
+    cuts: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -115,6 +118,8 @@ class Plan:
     """Numbers and names that the loop is run with; see `pipeline.config` for their meaning.
 
     Attributes:
+        wait_s: how long an event of a live stream may wait for its micro-batch, or in sample mode for the others of its
+            block; 0 = for ever.
         fingerprint: the settings that determine the model; a checkpoint fits only the same ones.
         feature_fields: numeric fields known before the first event, in order; they get their inputs at once.
     """
@@ -131,6 +136,7 @@ class Plan:
     limit: int
     patience_s: float
     fingerprint: dict[str, Any]
+    wait_s: float = 0.0
 
 
 class Prequential:
@@ -149,7 +155,14 @@ class Prequential:
         self._offset = 0  # of the next record to read
         self._checkpointed: int | None = None  # event count of the newest checkpoint
         self._durable, self._durable_s = 0, time.monotonic()  # records that it covers, and when it was taken
-        self._intake = Intake(parts.source, plan.chunk)
+        self.batches: dict[int, int] = {}  # micro-batches of this process by their events
+        self._since = 0  # number of the event from which micro-batches are counted: where the clock last ended one
+        self._untold: tuple[Origin, ...] = ()  # where it ended them, which no prediction has told of yet
+        self._pace = Pace(plan.wait_s)
+        # the module is asked for the clock anew each time, so that a test can put another one in its place
+        self._intake = Intake(
+            parts.source, plan.chunk, wait_s=plan.wait_s if plan.batch > 1 else 0.0, clock=lambda: time.monotonic()
+        )
         self._stop: Callable[[], bool] = lambda: False
 
     @property
@@ -178,6 +191,8 @@ class Prequential:
             loop = state["loop"]
             self.counters, self.control = Counters(**loop["counters"]), Control(**loop["control"])
             self._offset, self._checkpointed = loop["offset"], self.counters.events
+            self._since = loop.get("since", 0)
+            self._untold = tuple(Origin(str(t), int(p), int(o)) for t, p, o in loop.get("untold", ()))
             lengths, reading = state["sinks"], state["source"]
         p.source.open(self._offset, reading)
         for name, sink in self._sinks():
@@ -215,19 +230,22 @@ class Prequential:
         plan = self.plan
         while not self._stop():
             before = self.counters.events
-            least = plan.batch - before % plan.batch
-            if self._left() < least:
+            if self._left() < 1:
                 return
+            least = self._least()
             block = self._intake.take(self._room(least), least=least, step=plan.batch)
             if block is None:
                 return
-            self._process(block)
-            self.counters.seconds = time.monotonic() - began
+            taken = time.monotonic()
+            self._process(block, cut=self._intake.cut)
+            done = time.monotonic()
+            self._pace.took(len(block), done - taken)
+            self.counters.seconds = done - began
             if _crosses(before, self.counters.events, plan.checkpoint_every) or self._due():
                 self.checkpoint()
             report(self)
             if self._intake.idle:
-                time.sleep(IDLE_S)
+                time.sleep(min(IDLE_S, plan.wait_s / 4 or IDLE_S, self._intake.left_s))
         self.interrupted = True
 
     def checkpoint(self) -> None:
@@ -283,6 +301,8 @@ class Prequential:
                 "counters": asdict(self.counters),
                 "control": asdict(self.control),
                 "offset": self._offset,
+                "since": self._since,
+                "untold": [list(place) for place in self._untold],
             },
             "source": p.source.state(self._offset),
             "sinks": lengths,
@@ -316,19 +336,26 @@ class Prequential:
         """Count the events up to the limit."""
         return self.plan.limit - self.counters.events if self.plan.limit else math.inf
 
+    def _least(self) -> int:
+        """Count the events up to the end of the micro-batch."""
+        return self.plan.batch - (self.counters.events - self._since) % self.plan.batch
+
     def _room(self, least: int) -> int:
-        """Count the events up to the next point at which something is decided, but at least `least`."""
+        """Count the events up to the next point at which something is decided: at least `least`, if the limit allows."""
         done, plan = self.counters.events, self.plan
-        room = min(plan.chunk, *(every - done % every for every in (plan.control_every, plan.checkpoint_every)))
+        room = min(
+            plan.chunk,
+            self._pace.most,
+            *(every - done % every for every in (plan.control_every, plan.checkpoint_every)),
+        )
         if plan.batch > 1 and not self.parts.queue.immediate:
             # labels that come late are learned between micro-batches, so those are handled one by one
-            return least
-        return max(least, int(min(room, self._left())))
+            room = least
+        return int(min(max(least, room), self._left()))
 
     def _finish(self) -> None:
         """At the end of a finite stream: learn what is left of a micro-batch and the labels still on their way."""
-        least = self.plan.batch - self.counters.events % self.plan.batch
-        rest = self._intake.rest(int(min(least, self._left())))
+        rest = self._intake.rest(int(min(self._least(), self._left())))
         if rest is not None:
             self._process(rest)
         work = self.parts.queue.drain(self.parts.learner)
@@ -337,11 +364,19 @@ class Prequential:
         for _, sink in self._sinks():
             self._patiently(sink.flush)
 
-    def _process(self, chunk: Chunk) -> None:
-        """Take one block of events through the last checks, features, network, scores, drift and control."""
+    def _process(self, chunk: Chunk, *, cut: bool = False) -> None:
+        """Take one block of events through the last checks, features, network, scores, drift and control.
+
+        Args:
+            chunk: the block.
+            cut: it is a micro-batch that the clock ended.
+        """
         plan, p = self.plan, self.parts
         began = self.counters.events
         number = began + np.arange(len(chunk))
+        self._count_batches(number)
+        if cut:
+            self._note_cut(chunk.records[-1])
         features = {n: c for n, c in chunk.columns.items() if n not in plan.targets and n != plan.id_field}
         moment = {"s": _seconds(chunk.columns.get(plan.moment_field), len(number))}
         letters = list(chunk.rejects)
@@ -350,14 +385,16 @@ class Prequential:
             self._bury([*letters, *unfit])
             letters = []
             while len(rest):
-                encoded = p.learner.encode(rest.of(features), rest.labels, rest.order, batch=plan.batch)
+                encoded = p.learner.encode(rest.of(features), rest.labels, rest.order - self._since, batch=plan.batch)
                 part, rest = rest.split(len(encoded.rows))
                 served = np.full((len(part), p.learner.head.width), np.nan)
                 rows = Rows(encoded.rows.x, encoded.rows.y, part.number)
                 block = Block(rows, encoded.truth, served, part.offset, part.of(moment)["s"], part.records)
-                self._run(p.queue.arrange(block, p.learner))
+                self._run(p.queue.arrange(block, p.learner, self._since))
         self._bury(letters)
         self.counters.events += len(number)
+        if cut:
+            self._since = self.counters.events
         self._offset = chunk.stop
         if _crosses(began, self.counters.events, plan.control_every):
             self._decide()
@@ -399,8 +436,26 @@ class Prequential:
 
     def _emit(self, block: Block) -> None:
         if self.parts.predictions is not None and len(block):
-            sink, served = self.parts.predictions, predictions(block, self.parts.learner)
+            sink, served = self.parts.predictions, predictions(block, self.parts.learner, self._untold)
             self._patiently(lambda: sink.write(served))
+            self._untold = ()
+
+    def _count_batches(self, number: IntArray) -> None:
+        """Count micro-batches by their events."""
+        if self.plan.batch > 1:
+            sizes = np.unique((number - self._since) // self.plan.batch, return_counts=True)[1]
+            for size in sizes.tolist():
+                self.batches[size] = self.batches.get(size, 0) + 1
+
+    def _note_cut(self, last: Record) -> None:
+        """Keep where the clock has ended a micro-batch until a prediction tells it.
+
+        The one before it matters only where it left no prediction, and more of those have nothing that could be learned
+        between them.
+        """
+        self.counters.cuts += 1
+        if last.origin is not None and self.parts.predictions is not None:
+            self._untold = (*self._untold[-1:], last.origin)
 
     def _bury(self, letters: Sequence[DeadLetter]) -> None:
         """Keep records that could not be used, and count them by reason."""

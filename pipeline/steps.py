@@ -100,8 +100,8 @@ class Arrivals(Protocol):
     def steps(self, chunk: Chunk, number: IntArray, targets: Sequence[str]) -> Iterable[Steps]:
         """Tell what happens in a chunk, in pieces that are each run before the next."""
 
-    def arrange(self, block: Block, learner: Model) -> Work:
-        """List the operations for a piece."""
+    def arrange(self, block: Block, learner: Model, since: int = 0, /) -> Work:
+        """List the operations for a piece; event number `since` began a micro-batch."""
 
     def keep(self, work: Work, served: FloatArray, learner: Model, refused: Mapping[int, str]) -> None:
         """Remember events of a finished work whose labels have not arrived yet."""

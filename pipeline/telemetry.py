@@ -20,6 +20,7 @@ from streamnn.pool import PoolLearner
 
 GAUGES_EVERY_S = 1.0
 SECONDS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+SIZES = tuple(float(2**power) for power in range(13))
 
 
 class Telemetry:
@@ -35,7 +36,8 @@ class Telemetry:
     ) -> None:
         self.registry = CollectorRegistry() if registry is None else registry
         self._clock, self._gauged, self._last = clock, -math.inf, clock()
-        self._seen = {"events": 0, "learned": 0, "unlabelled": 0, "drifts": 0, "expired": 0, "compilations": 0}
+        self._seen = dict.fromkeys(("events", "learned", "unlabelled", "drifts", "cuts", "expired", "compilations"), 0)
+        self._batches: dict[int, int] = {}
         self._dropped: dict[str, int] = {}
         self._fates: dict[str, int] = {}
         self._written = 0
@@ -48,6 +50,7 @@ class Telemetry:
             "learned": Counter("streamnn_events_learned", "Events whose label was learned", registry=r),
             "unlabelled": Counter("streamnn_events_unlabelled", "Events that came without a label", registry=r),
             "drifts": Counter("streamnn_drifts_detected", "Drifts that the detector flagged", registry=r),
+            "cuts": Counter("streamnn_micro_batches_cut", "Micro-batches that the clock ended", registry=r),
             "expired": Counter(
                 "streamnn_labels_expired", "Labels given up: not in time, or too many awaited", registry=r
             ),
@@ -85,6 +88,7 @@ class Telemetry:
         self._block = Histogram(
             "streamnn_block_duration_seconds", "From one block of events to the next", buckets=SECONDS, registry=r
         )
+        self._batch = Histogram("streamnn_micro_batch_events", "Events of a micro-batch", buckets=SIZES, registry=r)
         self._checkpoint_s = Histogram(
             "streamnn_checkpoint_duration_seconds", "Writing a checkpoint", buckets=SECONDS, registry=r
         )
@@ -116,6 +120,7 @@ class Telemetry:
         self._raise("learned", counters.learned)
         self._raise("unlabelled", counters.unlabelled)
         self._raise("drifts", counters.drifts)
+        self._raise("cuts", counters.cuts)
         self._raise("expired", loop.parts.queue.expired)
         self._raise("compilations", learner.compilations)
         for kind, total in counters.dropped.items():
@@ -128,6 +133,10 @@ class Telemetry:
             for fate, total in loop.parts.queue.counts.items():
                 self._joined.labels(fate).inc(max(total - self._fates.get(fate, 0), 0))
                 self._fates[fate] = total
+        for size, total in loop.batches.items():
+            for _ in range(total - self._batches.get(size, 0)):
+                self._batch.observe(size)
+            self._batches[size] = total
         if loop.written.number > self._written:
             self._written = loop.written.number
             self._checkpoint_s.observe(loop.written.seconds)
@@ -171,6 +180,7 @@ class Telemetry:
             "learned": loop.counters.learned,
             "unlabelled": loop.counters.unlabelled,
             "drifts": loop.counters.drifts,
+            "cuts": loop.counters.cuts,
             "expired": loop.parts.queue.expired,
         }
         self._dropped = dict(loop.counters.dropped)

@@ -11,8 +11,9 @@ A prediction's value is JSON:
 with the event number, and per target what was served and what was known of the truth then; null = nothing. Its headers
 say where the event lies in the source, by which a reader drops repeats: streamnn-topic, streamnn-partition,
 streamnn-offset, streamnn-record (the number of the record among all that were handled), streamnn-event (the number of
-the event), streamnn-model and streamnn-started (when the process began to write, milliseconds since 1970). A dead
-letter has the record's own value, key and headers, and after them streamnn-topic, streamnn-partition, streamnn-offset,
+the event), streamnn-model and streamnn-started (when the process began to write, milliseconds since 1970). Those of a
+micro-batch that the clock ended have streamnn-cut too: partition:offset of its last event, and before it, after a comma,
+that of the one before where no prediction could tell of it. A dead letter has the record's own value, key and headers, and after them streamnn-topic, streamnn-partition, streamnn-offset,
 streamnn-record, streamnn-model, streamnn-started (as above), streamnn-stage, streamnn-reason, streamnn-detail. All headers
 are UTF-8 text. The numbers of both together tell in which order records were handled (`handled`).
 """
@@ -60,10 +61,12 @@ class KafkaPredictions:
             self._partitions,
             _whose(self._model, self._channel),
         )
+        cuts = ",".join(f"{cut.partition}:{cut.offset}" for cut in item.cuts)
+        cut = (("streamnn-cut", cuts.encode()),) if cuts else ()
         rows = zip(item.records, as_json_values(item), item.offsets.tolist(), item.numbers.tolist(), strict=True)
         try:
             for record, value, offset, number in islice(rows, first, None):
-                headers = (*_place(record, offset), ("streamnn-event", b"%d" % number), *whose)
+                headers = (*_place(record, offset), ("streamnn-event", b"%d" % number), *whose, *cut)
                 write(Outgoing(topic, value, record.key, headers, _partition(record, partitions)))
                 row += 1
         except SinkError:

@@ -39,6 +39,7 @@ _log = logging.getLogger(__name__)
 
 _ASK_S = 0.5  # what a broker is given to answer while the loop waits for us
 _POLL_S, _POLLS = 0.1, 10
+_SHORTEST_POLL_S = 0.001
 _MOST_POLLED = 5_000
 _MOST_NOTED = 1_000  # waits that ended by the clock, in a checkpoint
 
@@ -77,6 +78,7 @@ class KafkaSource:
         codec: turns records into columns.
         commits: whether `commit` stores positions under the group; False if a transaction does.
         give_up_s: how long a cluster that is lost while reading is waited for; 0 = for ever.
+        poll_s: about how long a poll waits for a record, at least 1 ms and at most 100; 0 = that.
         merge: makes what merges the partitions, which it is given in their order; None = as `reading.order` says.
         clock: monotonic seconds.
     """
@@ -89,11 +91,13 @@ class KafkaSource:
         *,
         commits: bool = True,
         give_up_s: float = 0.0,
+        poll_s: float = 0.0,
         merge: Callable[[Sequence[Partition]], Merge] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._reading, self._library, self._codec = reading, library, codec
         self._commits, self._give_up_s, self._make_merge, self._clock = commits, give_up_s, merge, clock
+        self._poll_s = min(max(poll_s, _SHORTEST_POLL_S), _POLL_S) if poll_s else _POLL_S
         self.note = ""  # stored with the next commit
         self._reader: LogReader | None = None
         self._partitions: list[Partition] = []
@@ -159,7 +163,7 @@ class KafkaSource:
         """Return the next records in the merged order."""
         indices, records = self._merge.take(events)
         if len(records) < events:
-            self._fill(0.0 if records else _POLL_S)
+            self._fill(0.0 if records else self._poll_s)
             more_indices, more = self._merge.take(events - len(records))
             indices, records = indices + more_indices, records + more
             # what came may not be next in order yet: what is will most often follow at once
@@ -167,7 +171,7 @@ class KafkaSource:
                 if records or self._silent_since is not None:
                     break
                 self._throttle()
-                self._fill(_POLL_S / _POLLS)
+                self._fill(self._poll_s / _POLLS)
                 indices, records = self._merge.take(events)
         if records:
             self._held_since = None

@@ -81,13 +81,14 @@ def config(*, stream=TWO, preset="single", **labels):
 class Loop:
     """A loop over records; what it wrote, and what it has come to."""
 
-    def __init__(self, records, settings, *, cuts=None, limit=0, chunk=64, checkpoint=None):
+    def __init__(self, records, settings, *, cuts=None, limit=0, chunk=64, checkpoint=None, source=None):
         resolved = resolve(settings.stream, StreamHead((), 0))
         learner = model(settings, resolved)
         for target, classes in resolved.classes.items():
             learner.targets.declare(target, classes)
         script = () if cuts is None else self._cuts(cuts, len(records))
-        self.source = MemorySource(records, codec(settings, resolved.schema, StreamSpec("kafka:events")), script=script)
+        decoder = codec(settings, resolved.schema, StreamSpec("kafka:events"))
+        self.source = MemorySource(records, decoder, script=script) if source is None else source(decoder)
         self.predictions, self.dead_letters = MemorySink(), MemorySink()
         parts = Parts(
             source=self.source,
@@ -101,7 +102,8 @@ class Loop:
             dead_letters=self.dead_letters,
         )
         plan = Plan(
-            targets=("y",), id_field="id", moment_field="", feature_fields=resolved.feature_fields, batch=1, chunk=chunk,
+            targets=("y",), id_field=settings.stream.id, moment_field="", feature_fields=resolved.feature_fields,
+            batch=settings.mode.batch, chunk=chunk, wait_s=settings.mode.max_wait_ms / 1000,
             control_every=EVERY, checkpoint_every=10**9, checkpoint_every_s=0.0, limit=limit, patience_s=0.0,
             fingerprint=fingerprint(settings, resolved),
         )  # fmt: skip
