@@ -15,9 +15,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from connectors import SinkError, SourceError
-from connectors.kafka import KafkaReading, KafkaSource, Library, handled_order, library
+from connectors import Origin, SinkError, SourceError
+from connectors.kafka import KafkaReading, KafkaSource, Library, handled_cuts, handled_order, library
 from connectors.kafka.client import Partition
+from connectors.kafka.handled import Place
 from connectors.kafka.merge import GivenMerge
 from connectors.raw import RawCodec
 from connectors.recording import Heading, Order, RecordingWriter, Stretch
@@ -47,15 +48,13 @@ def record(space: argparse.Namespace) -> int:
         got = stack.enter_context(collected(stopping))
         progress = stack.enter_context(Progress("recorded", stream=sys.stderr, quiet=space.quiet))
         made = library(connection(config.kafka))
-        if order == "handled":
-            source = _handled(config, space, made, stopping)
-        else:
-            source = KafkaSource(_by_timestamp(config, space), made, RawCodec(), commits=False)
+        found = (_handled if order == "handled" else _by_timestamp)(config, space, made, stopping)
         records = size = 0
-        if source is not None:
+        if found is not None:
+            source, cuts = found
             stack.callback(source.close)
             source.open(0, None)
-            writer = stack.enter_context(RecordingWriter(space.file, _heading(source, order)))
+            writer = stack.enter_context(RecordingWriter(space.file, _heading(source, order), cuts))
             try:
                 records = _copy(source, writer, progress, stopping)
                 size = 0 if got else writer.finish()
@@ -97,8 +96,13 @@ def _heading(source: KafkaSource, order: Order) -> Heading:
     return Heading(state["topic"], state["topic_id"], order, stretches)
 
 
-def _handled(config: Config, space: argparse.Namespace, made: Library, stopping: threading.Event) -> KafkaSource | None:
-    """Return a source that reads what the run has handled, in that order; None if it is to stop before that is known."""
+def _handled(
+    config: Config, space: argparse.Namespace, made: Library, stopping: threading.Event
+) -> tuple[KafkaSource, frozenset[Origin]] | None:
+    """Return a source that reads what the run has handled, in that order, and where the clock ended micro-batches.
+
+    None if it is to stop before that is known.
+    """
     k, topic = config.kafka, config.stream.source.removeprefix(SCHEME)
     if not k.predictions_topic:
         raise SettingsError(
@@ -135,10 +139,33 @@ def _handled(config: Config, space: argparse.Namespace, made: Library, stopping:
         numbers = [partition.number for partition in partitions]
         return GivenMerge(len(numbers), np.searchsorted(numbers, order.partition), order.offset)
 
-    return KafkaSource(what, made, RawCodec(), commits=False, merge=merge)
+    source = KafkaSource(what, made, RawCodec(), commits=False, merge=merge)
+    return source, frozenset(Origin(topic, *cut) for cut in order.cuts)
 
 
-def _by_timestamp(config: Config, space: argparse.Namespace) -> KafkaReading:
+def _by_timestamp(
+    config: Config, space: argparse.Namespace, made: Library, stopping: threading.Event
+) -> tuple[KafkaSource, frozenset[Origin]] | None:
+    """Return a source that reads the topic in the order of timestamps, and where the clock ended micro-batches of the run.
+
+    None if it is to stop before that is known.
+    """
+    k, topic, cuts = config.kafka, config.stream.source.removeprefix(SCHEME), frozenset[Place]()
+    if config.mode.batch > 1 and config.mode.max_wait_ms:
+        if not k.predictions_topic:
+            raise SettingsError(
+                "mode.max_wait_ms is set, and predictions tell where the clock ended micro-batches, but"
+                " kafka.predictions_topic is not set; set it, or mode.max_wait_ms to 0"
+            )
+        told = handled_cuts(made, topic=topic, predictions=k.predictions_topic, model=k.model, stopping=stopping.is_set)
+        if told is None:
+            return None
+        cuts = told
+    source = KafkaSource(_range(config, space), made, RawCodec(), commits=False)
+    return source, frozenset(Origin(topic, *cut) for cut in cuts)
+
+
+def _range(config: Config, space: argparse.Namespace) -> KafkaReading:
     """Return what is read, within the range that the command line names."""
     k = config.kafka
     start = "earliest" if k.start == "latest" else k.start

@@ -9,7 +9,7 @@ Example:
 
 from connectors.kafka.client import Library, LogError
 from connectors.kafka.delivery import Channel, Delivery
-from connectors.kafka.handled import HandledOrder, handled_order
+from connectors.kafka.handled import HandledOrder, handled_cuts, handled_order
 from connectors.kafka.lease import Lease
 from connectors.kafka.libraries import library
 from connectors.kafka.settings import KafkaConnection, KafkaReading, KafkaSettingError
@@ -34,6 +34,7 @@ __all__ = [
     "Library",
     "LogError",
     "Transaction",
+    "handled_cuts",
     "handled_order",
     "library",
 ]

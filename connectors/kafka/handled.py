@@ -3,13 +3,13 @@
 In: both topics, whose headers say of each record where it lay, its number, and when the process began that handled it.
 Out: for each number, from the first to the last, partition and offset. A process that was killed may have written more
 than its checkpoint held; the next one began again before that, so what a later process wrote replaces everything from
-its first number on.
+its first number on. And where the clock ended micro-batches, which predictions say too.
 
 Axes: N records handled, M traces of them.
 """
 
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,6 +25,9 @@ _PIECE = 5_000
 _SHOWN = 5  # numbers in a message
 
 
+Place = tuple[int, int]  # partition and offset
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class HandledOrder:
     """Where the records lie that a run handled, in order.
@@ -33,11 +36,13 @@ class HandledOrder:
         first: number of the first one.
         partition: [N].
         offset: [N].
+        cuts: where those lie behind which the clock ended a micro-batch.
     """
 
     first: int
     partition: IntArray
     offset: IntArray
+    cuts: frozenset[Place] = frozenset()
 
     @property
     def stretches(self) -> dict[int, tuple[int, int]]:
@@ -57,6 +62,7 @@ class Traces:
         started: [M] when the process began, milliseconds since 1970.
         late: [M] whether it may tell of a record that an earlier process has handled: its label came later, and could
             not be learned.
+        cuts: number and start of a trace that tells where the clock ended a micro-batch, and behind which record.
     """
 
     number: "array[int]" = field(default_factory=lambda: array("q"))
@@ -64,14 +70,29 @@ class Traces:
     offset: "array[int]" = field(default_factory=lambda: array("q"))
     started: "array[int]" = field(default_factory=lambda: array("q"))
     late: "array[int]" = field(default_factory=lambda: array("b"))
+    cuts: list[tuple[int, int, Place]] = field(default_factory=list)
 
-    def add(self, number: int, place: tuple[int, int], *, started_ms: int, late: bool = False) -> None:
+    def add(
+        self, number: int, place: Place, *, started_ms: int, late: bool = False, cuts: Iterable[Place] = ()
+    ) -> None:
         """Take a trace."""
+        self.cuts += [(number, started_ms, cut) for cut in cuts]
         self.number.append(number)
         self.partition.append(place[0])
         self.offset.append(place[1])
         self.started.append(started_ms)
         self.late.append(late)
+
+    def kept_cuts(self) -> frozenset[Place]:
+        """Return behind which records the clock ended a micro-batch, in what no later process has done again."""
+        number, started, late = np.array(self.number), np.array(self.started), np.array(self.late, dtype=bool)
+        begun = {int(moment): number[(started == moment) & ~late] for moment in np.unique(started)}
+        first = {moment: int(numbers.min()) for moment, numbers in begun.items() if len(numbers)}
+        return frozenset(
+            cut
+            for told, moment, cut in self.cuts
+            if all(begins > told for later, begins in first.items() if later > moment)
+        )
 
     def order(self) -> HandledOrder:
         """Return the order that they tell.
@@ -97,10 +118,10 @@ class Traces:
             if (places[at] != told).any():
                 wrong = int(at[(places[at] != told).any(axis=1)][0]) + base
                 raise SourceError(f"one process has handled two records as number {wrong}: two runs share a model name")
-        return _checked(base, places)
+        return _checked(base, places, self.kept_cuts())
 
 
-def _checked(base: int, places: IntArray) -> HandledOrder:
+def _checked(base: int, places: IntArray, cuts: frozenset[Place]) -> HandledOrder:
     """See that an order is whole, and keeps that of each partition."""
     there = np.flatnonzero(places[:, 0] >= 0)
     places, base = places[there[0] : there[-1] + 1], base + int(there[0])
@@ -119,7 +140,7 @@ def _checked(base: int, places: IntArray) -> HandledOrder:
                 f"partition {p}: record {rows[back[0] + 1] + base} was handled behind a later one. Two runs share a model"
                 " name, or the clocks of their machines differ."
             )
-    return HandledOrder(base, places[:, 0], places[:, 1])
+    return HandledOrder(base, places[:, 0], places[:, 1], cuts)
 
 
 def handled_order(
@@ -138,8 +159,34 @@ def handled_order(
     Raises:
         SourceError: a topic cannot be read, or the order is not whole.
     """
+    traces = _traces(library, topic, [name for name in (predictions, dead_letters) if name], model, stopping)
+    if stopping():
+        return None
+    try:
+        return traces.order()
+    except SourceError as problem:
+        raise SourceError(
+            f"the order in which model {model!r} handled topic {topic!r} cannot be told from"
+            f" {' and '.join(repr(name) for name in (predictions, dead_letters) if name)}: {problem}"
+        ) from problem
+
+
+def handled_cuts(
+    library: Library, *, topic: str, predictions: str, model: str, stopping: Callable[[], bool]
+) -> frozenset[Place] | None:
+    """Read behind which records of a topic the clock ended a micro-batch of a run; see `handled_order`.
+
+    Raises:
+        SourceError: the topic of predictions cannot be read.
+    """
+    traces = _traces(library, topic, [predictions], model, stopping)
+    return None if stopping() else traces.kept_cuts()
+
+
+def _traces(library: Library, topic: str, names: Sequence[str], model: str, stopping: Callable[[], bool]) -> Traces:
+    """Read what topics tell of the records of a topic."""
     traces = Traces()
-    for name in filter(None, (predictions, dead_letters)):
+    for name in names:
         for record in _records(library, name, stopping):
             headers = dict(record.headers)
             if headers.get("streamnn-model") != model.encode() or headers.get("streamnn-topic") != topic.encode():
@@ -150,16 +197,10 @@ def handled_order(
             if min(number, partition, offset, started) < 0:
                 raise SourceError(f"a record of topic {name!r} lacks headers that tell of the order: {record.origin}")
             late = headers.get("streamnn-stage") == b"learn"
-            traces.add(number, (partition, offset), started_ms=started, late=late)
-    if stopping():
-        return None
-    try:
-        return traces.order()
-    except SourceError as problem:
-        raise SourceError(
-            f"the order in which model {model!r} handled topic {topic!r} cannot be told from"
-            f" {' and '.join(repr(name) for name in (predictions, dead_letters) if name)}: {problem}"
-        ) from problem
+            cuts = [place.split(b":") for place in (headers.get("streamnn-cut") or b"").split(b",") if place]
+            places = [(int(where), int(at)) for where, at in cuts]
+            traces.add(number, (partition, offset), started_ms=started, late=late, cuts=places)
+    return traces
 
 
 def _records(library: Library, topic: str, stopping: Callable[[], bool]) -> Iterator[Record]:

@@ -5,11 +5,12 @@ In: records. Out: lines, and back.
     {"recording":1,"topic":"readings","topic_id":"...","order":"timestamp",
      "partitions":[{"topic":"readings","partition":0,"from":0,"until":2}]}
     {"partition":0,"offset":0,"timestamp_ms":1700000000000,"key":{"text":"a"},"headers":[["h",{"base64":"/w=="}]],"value":{"text":"{}"}}
-    {"partition":0,"offset":1,"timestamp_ms":1700000000001,"value":null}
+    {"partition":0,"offset":1,"timestamp_ms":1700000000001,"cut":true,"value":null}
     {"records":2,"sha256":"..."}
 
 (the first one all on one line). Key and headers stand only where there are some; a value of null is a tombstone. A record
-of another topic than that of the first line (a label) says so: "topic". The sum of the last line is that of all
+of another topic than that of the first line (a label) says so: "topic". Behind a record with "cut" the clock ended a
+micro-batch when a run handled it. The sum of the last line is that of all
 bytes before it. Offsets of a partition lie in [from, until), and are not all there where the log has gaps.
 """
 
@@ -97,8 +98,11 @@ def read_heading(line: bytes) -> Heading:
     return heading
 
 
-def record_line(record: Record, topic: str) -> bytes:
-    """Return the line of a record that has an origin; `topic` is that of the first line."""
+def record_line(record: Record, topic: str, *, cut: bool = False) -> bytes:
+    """Return the line of a record that has an origin; `topic` is that of the first line.
+
+    With `cut` the clock ended a micro-batch behind it.
+    """
     origin = record.origin
     assert origin is not None, "only records of a log are recorded"
     told: dict[str, Any] = {
@@ -112,12 +116,17 @@ def record_line(record: Record, topic: str) -> bytes:
         told["key"] = shown(record.key)
     if record.headers:
         told["headers"] = [[name, shown(value)] for name, value in record.headers]
+    if cut:
+        told["cut"] = True
     told["value"] = shown(record.value)
     return orjson.dumps(told, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def read_line(line: bytes, topic: str) -> "Record | Ending":
+def read_line(line: bytes, topic: str) -> "tuple[Record, bool] | Ending":
     """Read the line of a record, or the last line; `topic` is that of the first line.
+
+    Returns:
+        The record, and whether the clock ended a micro-batch behind it; or what the last line says.
 
     Raises:
         ValueError: it is neither.
@@ -126,13 +135,14 @@ def read_line(line: bytes, topic: str) -> "Record | Ending":
     try:
         if "records" in told:
             return Ending(int(told["records"]), str(told["sha256"]))
-        return Record(
+        record = Record(
             meant(told["value"]),
             meant(told.get("key")),
             tuple((str(name), meant(value)) for name, value in told.get("headers", ())),
             int(told["timestamp_ms"]),
             Origin(str(told.get("topic", topic)), int(told["partition"]), int(told["offset"])),
         )
+        return record, bool(told.get("cut", False))
     except KeyError as problem:
         raise ValueError(f"{problem} is missing") from problem
     except TypeError as problem:

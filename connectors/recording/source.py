@@ -6,6 +6,7 @@ line, when everything before it has been handed out.
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ class RecordingReader:
         self._hash, self._line = hashlib.sha256(), 0
         self._problem: SourceError | None = None
         self.records = 0  # read so far
+        self.cuts: tuple[int, ...] = ()  # numbers of those read last behind which the clock ended a micro-batch
         self.ended = False
         try:
             line = self._next()
@@ -59,6 +61,7 @@ class RecordingReader:
             SourceError: the next line is damaged, or missing.
         """
         records: list[Record] = []
+        cuts: list[int] = []
         if self._problem is not None:
             raise self._problem
         try:
@@ -68,7 +71,9 @@ class RecordingReader:
                 if isinstance(found, Ending):
                     self._end(found, self.records + len(records))
                 else:
-                    records.append(found)
+                    if found[1]:
+                        cuts.append(self.records + len(records))
+                    records.append(found[0])
                     self._hash.update(line)
         except (SourceError, ValueError) as problem:
             told = problem if isinstance(problem, SourceError) else self._damaged(str(problem))
@@ -76,6 +81,7 @@ class RecordingReader:
                 raise told from problem
             self._problem = told  # what stands before it comes first
         self.records += len(records)
+        self.cuts = tuple(cuts)
         return records
 
     def skip(self, records: int) -> None:
@@ -174,7 +180,8 @@ class RecordingSource:
         if not records:
             return None
         offsets = np.arange(start, reader.records, dtype=np.int64)
-        return self._codec.decode(records, offsets, start=start, stop=reader.records)
+        chunk = self._codec.decode(records, offsets, start=start, stop=reader.records)
+        return replace(chunk, cuts=reader.cuts) if reader.cuts else chunk
 
     def state(self, offset: int) -> dict[str, Any]:
         """Return what `open` needs to go on with record number `offset`."""

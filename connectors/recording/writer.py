@@ -7,14 +7,14 @@ import fcntl
 import gzip
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import BinaryIO
 
 from connectors.disk import NO_SPACE, sync_folder
 from connectors.errors import SinkError
 from connectors.recording.layout import ENDINGS, Ending, Heading, ending_line, heading_line, is_recording, record_line
-from connectors.records import Record
+from connectors.records import Origin, Record
 
 PART = ".part"  # behind the name while the file is written
 
@@ -25,15 +25,16 @@ class RecordingWriter:
     Args:
         path: of the file, which must not exist.
         heading: what it holds.
+        cuts: records behind which the clock ended a micro-batch.
 
     Raises:
         SinkError: the name ends otherwise, something has it, or it cannot be written.
     """
 
-    def __init__(self, path: Path, heading: Heading) -> None:
+    def __init__(self, path: Path, heading: Heading, cuts: Set[Origin] = frozenset()) -> None:
         check_name(path)
         self._path, self._part = path, path.with_name(path.name + PART)
-        self._hash, self._records, self._topic = hashlib.sha256(), 0, heading.topic
+        self._hash, self._records, self._topic, self._cuts = hashlib.sha256(), 0, heading.topic, cuts
         try:
             self._file = os.fdopen(os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666), "wb")
         except OSError as problem:
@@ -65,7 +66,7 @@ class RecordingWriter:
         Raises:
             SinkError: there is no space, or the file cannot be written.
         """
-        self._put(b"".join([record_line(record, self._topic) for record in records]))
+        self._put(b"".join([record_line(record, self._topic, cut=record.origin in self._cuts) for record in records]))
         self._records += len(records)
 
     def finish(self) -> int:

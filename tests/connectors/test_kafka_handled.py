@@ -85,6 +85,37 @@ def test_stretches_of_partitions():
     assert traces.order().stretches == {0: (5, 9), 1: (0, 2), 2: (0, 1)}
 
 
+def ends(*processes):
+    """The ends of micro-batches that stay: each process its start, the numbers that it tells of, and {number: end}."""
+    traces = Traces()
+    for started, numbers, told in processes:
+        for number in numbers:
+            cut = told.get(number)
+            traces.add(number, (0, number), started_ms=started, cuts=[] if cut is None else [(0, cut)])
+    return sorted(offset for _, offset in traces.kept_cuts())
+
+
+def test_ends_of_micro_batches_are_those_of_the_last_process():
+    """What an earlier process cut, and a later one did anew, counts as the later one did it."""
+    first = (9, range(20), {3: 3, 7: 9, 8: 9, 9: 9, 15: 17, 16: 17})
+    assert ends(first) == [3, 9, 17]
+    assert ends(first, (20, range(10, 14), {12: 12})) == [3, 9, 12]
+    assert ends((20, range(10, 14), {12: 12}), first) == [3, 9, 12]
+    # a process that goes on where the first one ended, and one whose first record left no prediction
+    assert ends(first, (20, range(20, 30), {22: 22}), (30, range(24, 30), {})) == [3, 9, 17, 22]
+    assert ends(first, (20, range(10, 12), {}), (30, range(16, 20), {})) == [3, 9]
+    assert ends() == []
+
+
+def test_a_late_dead_letter_takes_no_end_away():
+    """It tells of a record of a process before, which is not done anew."""
+    traces = Traces()
+    for number, place in enumerate(PLACES):
+        traces.add(number, place, started_ms=9, cuts=[PLACES[2]] if number in (1, 2) else [])
+    traces.add(1, PLACES[1], started_ms=20, late=True)
+    assert traces.order().cuts == {PLACES[2]}
+
+
 def at(partition, *offsets):
     """Records of a partition."""
     return [Record(b"", origin=Origin("t", partition, offset)) for offset in offsets]

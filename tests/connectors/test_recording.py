@@ -108,6 +108,22 @@ def test_cuts_and_stops_change_nothing(path, events):
     assert opened(path).poll(5).offsets.tolist() == np.arange(5).tolist()
 
 
+@pytest.mark.parametrize("events", [1, 7, 64])
+def test_ends_of_micro_batches_come_with_their_records(path, events):
+    """A record behind which the clock ended a micro-batch says so, in polls of any size and after a new start."""
+    ends = {Origin("readings", 0, offset) for offset in (0, 13, 14, 99)} | {Origin("marks", 0, 50)}
+    with RecordingWriter(path, HEADING, ends) as writer:
+        writer.write(numbered(100))
+        writer.finish()
+    for first in (0, 14, 15):
+        source, found = opened(path, offset=first), []
+        while (chunk := source.poll(events)) is not None:
+            assert all(chunk.start <= cut < chunk.stop for cut in chunk.cuts)
+            found += chunk.cuts
+        assert found == [cut for cut in (0, 13, 14, 99) if cut >= first]
+    assert everything(opened(path)) == numbered(100)
+
+
 def test_another_recording_than_the_checkpoint_s_is_refused(tmp_path):
     """A state fits the file it was taken from."""
     state = opened(written(tmp_path / "a.records.jsonl", numbered(3))).state(1)

@@ -81,6 +81,14 @@ def delete_before(bootstrap: str, partition: Partition, offset: int) -> None:
     admin.delete_records({TopicPartition(partition.topic, partition.number): offset})
 
 
+def partitions(client: Library, name: str) -> list[Partition]:
+    """Return the partitions of a topic."""
+    reader = client.reader(group="", committed_only=True)
+    found = [Partition(name, number) for number in reader.partitions(name, timeout_s=10.0)]
+    reader.close()
+    return found
+
+
 def fill(writer: LogWriter, name: str, rows: Sequence[tuple[int, int, bytes]]) -> None:
     """Write rows of (partition, timestamp, value) and wait until they are there."""
     for partition, timestamp_ms, value in rows:

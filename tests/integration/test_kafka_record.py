@@ -18,7 +18,7 @@ from tests.integration.test_kafka_run import POISON, consumed, weights
 from tests.pipeline.helpers import read_jsonl, streamnn, write_csv
 
 EVENTS = 400
-OWN = ("seconds", "events_per_second", "config")  # of a report, what is each run's own
+OWN = ("seconds", "events_per_second", "config", "interrupted")  # of a report, what is each run's own
 
 
 def read(path):
