@@ -12,7 +12,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from tests.benchmarks.quality import peers
 from tests.benchmarks.quality.cache import Cache, versions
+from tests.benchmarks.quality.environments import missing, worker_versions
 from tests.benchmarks.quality.learners import CLASSIFIERS, PRESETS, RATES, REGRESSORS
 from tests.benchmarks.quality.plots import curve_picture, rank_picture
 from tests.benchmarks.quality.ranks import critical_difference, mean_ranks
@@ -43,17 +45,22 @@ def main(words: list[str]) -> None:
     parser.add_argument("--cache", type=Path, default=Path(".quality"), help="folder of results (default .quality)")
     parser.add_argument("--output", type=Path, help="folder for tables and pictures (default: tables to stdout alone)")
     space = parser.parse_args(words[1:])
-    others = CLASSIFIERS if space.task == "classification" else REGRESSORS
-    compare(space, [*RATES] if words[0] == "rates" else [*PRESETS, *others])
+    if words[0] == "rates":
+        compare(space, [*RATES])
+    elif space.task == "classification":
+        compare(space, [*PRESETS, *CLASSIFIERS, *peers.CLASSIFIERS])
+    else:
+        compare(space, [*PRESETS, *REGRESSORS])
 
 
 def compare(space: argparse.Namespace, known: list[str]) -> None:
     """Run every learner of `known` that is asked for over every stream and print the tables."""
-    learners = [name for name in space.learners.split(",") if name] or known
-    learners = [name for name in learners if name not in space.without.split(",")]
+    asked = [name for name in space.learners.split(",") if name]
+    learners = [name for name in asked or known if name not in space.without.split(",")]
     unknown = [name for name in learners if name not in known]
     if unknown:
         sys.exit(f"--learners: {unknown} are not known for {space.task}; use some of {known}")
+    learners = _with_environments(learners, asked=bool(asked))
     streams = [*_streams(space.streams, space.task), *(given(text) for text in space.add)]
     jobs = [
         Job(learner, stream, space.rows, seed)
@@ -71,7 +78,7 @@ def compare(space: argparse.Namespace, known: list[str]) -> None:
     results = run_all(jobs, Cache(space.cache), processes=space.jobs, told=told)
     names = [stream.name for stream in streams]
     events = [next(r["events"] for job, r in results.items() if job.stream == stream) for stream in streams]
-    libraries = ", ".join(f"{name} {number}" for name, number in versions().items())
+    libraries = ", ".join(f"{name} {number}" for name, number in _versions(learners).items())
     lines = [f"First {space.rows:,} events, {space.seeds} seed(s); {libraries}.", ""]
     for metric in METRICS[space.task]:
         values = collect(results, names, learners, metric)
@@ -90,6 +97,25 @@ def compare(space: argparse.Namespace, known: list[str]) -> None:
     for stream, count in zip(streams, events, strict=True):
         curves = {job.learner: r["windows"] for job, r in results.items() if job.stream == stream and job.seed == 0}
         curve_picture({name: curves[name] for name in learners}, first, count, space.output / f"{stream.name}.png")
+
+
+def _with_environments(learners: list[str], *, asked: bool) -> list[str]:
+    """Leave out, and say so, the learners whose library has no environment here; if they were asked for, stop."""
+    libraries = dict.fromkeys(peers.CLASSIFIERS[name][0] for name in learners if name in peers.CLASSIFIERS)
+    absent = {library: why for library in libraries if (why := missing(library))}
+    for library, why in absent.items():
+        if asked:
+            sys.exit(f"--learners: {library}'s cannot run: {why}")
+        print(f"LEFT OUT, all learners of {library}: {why}", file=sys.stderr)
+    return [name for name in learners if name not in peers.CLASSIFIERS or peers.CLASSIFIERS[name][0] not in absent]
+
+
+def _versions(learners: list[str]) -> dict[str, str]:
+    """Return what computes: here, and the libraries in environments of their own."""
+    found = versions()
+    for library in dict.fromkeys(peers.CLASSIFIERS[name][0] for name in learners if name in peers.CLASSIFIERS):
+        found |= {name: v for name, v in worker_versions(library).items() if name not in found}
+    return found
 
 
 def _streams(text: str, task: str) -> list[Stream]:

@@ -11,8 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipeline.__main__ import main
+from tests.benchmarks.quality import peers
 from tests.benchmarks.quality.cache import Cache, code_hash, versions
+from tests.benchmarks.quality.environments import worker_versions
 from tests.benchmarks.quality.learners import CLASSIFIERS, OURS, REGRESSORS
 from tests.benchmarks.quality.scoring import classification, regression
 from tests.benchmarks.quality.streams import Stream, read
@@ -25,7 +29,7 @@ class Job:
     """One learner over the first rows of one stream.
 
     Attributes:
-        learner: a name of `OURS`, `CLASSIFIERS` or `REGRESSORS`.
+        learner: a name of `OURS`, `CLASSIFIERS`, `REGRESSORS` or `peers.CLASSIFIERS`.
         seed: of the learner, and of the stream where it is generated.
     """
 
@@ -42,14 +46,18 @@ class Job:
             "data": self.stream.fingerprint(),
             "rows": self.rows,
             "seed": self.seed,
-            "versions": versions(),
+            "versions": worker_versions(peers.CLASSIFIERS[self.learner][0])
+            if self.learner in peers.CLASSIFIERS
+            else versions(),
             "code": code_hash(ours=self.learner in OURS),
         }
 
 
 def run(job: Job) -> dict[str, Any]:
     """Run a job; returns metrics, events, seconds_per_event and memory_mib (growth of the process's largest size)."""
-    return _ours(job) if job.learner in OURS else _other(job)
+    if job.learner in OURS:
+        return _ours(job)
+    return _peer(job) if job.learner in peers.CLASSIFIERS else _other(job)
 
 
 def run_all(
@@ -129,6 +137,19 @@ def _served(model: Any, x: dict[str, Any], y: int) -> tuple[Any, float | None]:
     if not chances:
         return None, None
     return max(chances, key=chances.__getitem__), chances.get(y, 0.0)
+
+
+def _peer(job: Job) -> dict[str, Any]:
+    """Run in the library's environment, which measures time and memory."""
+    events = read(job.stream, job.rows, job.seed)
+    if not events.classes:
+        raise ValueError(f"learner {job.learner!r} is for classes; use one of {[*OURS, *REGRESSORS]}")
+    out = peers.run_peer(job.learner, events.x, np.array(events.y, dtype=np.float64), events.classes, job.seed)
+    served = [None if v != v else int(v) for v in out["served"].tolist()]
+    chances = [None if v != v else v for v in out["chances"].tolist()]
+    scores = classification(events.y, served, chances)
+    seconds, memory = float(out["seconds"]), float(out["memory_mib"])
+    return {**scores, "events": len(events.y), "seconds_per_event": seconds / len(events.y), "memory_mib": memory}
 
 
 def _ours(job: Job) -> dict[str, Any]:
