@@ -3,12 +3,13 @@
 import json
 import math
 
+import numpy as np
 import pytest
 
 from tests.benchmarks.quality.__main__ import main
 from tests.benchmarks.quality.cache import Cache
 from tests.benchmarks.quality.ranks import alike, critical_difference, mean_ranks
-from tests.benchmarks.quality.scoring import classification, regression
+from tests.benchmarks.quality.scoring import classification, label_sets, regression
 
 
 def stream(folder, name, rows=80):
@@ -116,3 +117,29 @@ def test_metrics_by_hand():
     assert scores["windows"] == [0, 1, 0, 1, 1]
     scores = regression([1.0, 2.0], [None, 4.0])
     assert (scores["mae"], scores["rmse"]) == pytest.approx((1.5, math.sqrt(2.5)))
+
+
+def test_metrics_of_label_sets_by_hand():
+    """F1 pooled, of events and of labels, exact match and Hamming loss of three events with three labels."""
+    scores = label_sets([[1, 0, 0], [1, 1, 0], [0, 0, 0]], [[1, 1, 0], [1, 0, 0], [0, 0, 0]])
+    assert scores["f1_micro"] == pytest.approx(2 * 2 / 6)
+    assert scores["f1_example"] == pytest.approx((2 / 3 + 2 / 3 + 1) / 3)
+    assert scores["f1_macro"] == pytest.approx((1 + 0) / 2)
+    assert (scores["exact_match"], scores["hamming_loss"]) == pytest.approx((1 / 3, 2 / 9))
+
+
+def test_learners_of_label_sets(tmp_path, capsys):
+    """Labels that are the signs of inputs are learned, by ours and by the others, each scored on the same sets."""
+    draw = np.random.default_rng(3)
+    x = draw.normal(size=(300, 3))
+    lines = "".join(f"{a:.3f},{b:.3f},{c:.3f},{int(a > 0)},{int(b > 0)}\n" for a, b, c in x)
+    (tmp_path / "sets.csv").write_text("a,b,c,p,q\n" + lines)
+    chosen = ("--learners", "lite,relevance_logistic,chain_logistic,powerset_tree", "--task", "multilabel")
+    added = ("--add", f"{tmp_path / 'sets.csv'} --targets-last 2", "--streams", "none", "--jobs", "0")
+    main(["compare", *added, *chosen, "--cache", str(tmp_path / "cache")])
+    results = [json.loads(line) for line in (tmp_path / "cache" / "results.jsonl").read_text().splitlines()]
+    figures = {r["key"]["learner"]: r["result"] for r in results}
+    assert {name: r["f1_micro"] > 0.75 for name, r in figures.items()} == dict.fromkeys(chosen[1].split(","), True)
+    assert (
+        "| f1-micro | events | lite | relevance_logistic | chain_logistic | powerset_tree |" in capsys.readouterr().out
+    )

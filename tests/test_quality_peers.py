@@ -1,5 +1,6 @@
 """Learners of other libraries, each in an environment of its own, beside ours."""
 
+import json
 import math
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from tests.benchmarks.quality.__main__ import main
 from tests.benchmarks.quality.environments import missing
-from tests.benchmarks.quality.peers import LEARNERS, matrix
+from tests.benchmarks.quality.peers import LABELERS, LEARNERS, matrix
 
 
 def needs(library):
@@ -51,6 +52,22 @@ def test_learners_learn(tmp_path, capsys, library):
     assert min(values[name] for name in names) > 0.4, values
     main(asked)
     assert capsys.readouterr().err.count("from the cache") == len(names) + 1
+
+
+@pytest.mark.heavy
+def test_learners_of_label_sets(tmp_path, capsys):
+    """scikit-multiflow's learners of label sets learn labels that are the signs of inputs."""
+    needs("multiflow")
+    x = np.random.default_rng(3).normal(size=(300, 3))
+    lines = "".join(f"{a:.3f},{b:.3f},{c:.3f},{int(a > 0)},{int(b > 0)}\n" for a, b, c in x)
+    (tmp_path / "sets.csv").write_text("a,b,c,p,q\n" + lines)
+    added = ("--add", f"{tmp_path / 'sets.csv'} --targets-last 2", "--streams", "none", "--jobs", "0")
+    chosen = ("--learners", ",".join(LABELERS), "--task", "multilabel", "--cache", str(tmp_path / "cache"))
+    main(["compare", *added, *chosen])
+    results = [json.loads(line) for line in (tmp_path / "cache" / "results.jsonl").read_text().splitlines()]
+    figures = {r["key"]["learner"]: r["result"]["f1_micro"] for r in results}
+    assert set(figures) == set(LABELERS)
+    assert min(figures.values()) > 0.6, figures
 
 
 @pytest.mark.parametrize("library", LEARNERS)

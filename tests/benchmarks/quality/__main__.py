@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.benchmarks.quality import peers
 from tests.benchmarks.quality.cache import Cache, versions
 from tests.benchmarks.quality.environments import missing, worker_versions
-from tests.benchmarks.quality.learners import CLASSIFIERS, PRESETS, RATES, REGRESSORS
+from tests.benchmarks.quality.learners import CLASSIFIERS, LABELERS, PRESETS, RATES, REGRESSORS
 from tests.benchmarks.quality.plots import curve_picture, rank_picture
 from tests.benchmarks.quality.ranks import critical_difference, mean_ranks
 from tests.benchmarks.quality.runs import Job, run_all
@@ -49,6 +49,8 @@ def main(words: list[str]) -> None:
         compare(space, [*RATES])
     elif space.task == "classification":
         compare(space, [*PRESETS, *CLASSIFIERS, *peers.CLASSIFIERS])
+    elif space.task == "multilabel":
+        compare(space, [*PRESETS, *LABELERS, *peers.LABELERS])
     else:
         compare(space, [*PRESETS, *REGRESSORS])
 
@@ -101,19 +103,19 @@ def compare(space: argparse.Namespace, known: list[str]) -> None:
 
 def _with_environments(learners: list[str], *, asked: bool) -> list[str]:
     """Leave out, and say so, the learners whose library has no environment here; if they were asked for, stop."""
-    libraries = dict.fromkeys(peers.CLASSIFIERS[name][0] for name in learners if name in peers.CLASSIFIERS)
+    libraries = dict.fromkeys(peers.KNOWN[name][0] for name in learners if name in peers.KNOWN)
     absent = {library: why for library in libraries if (why := missing(library))}
     for library, why in absent.items():
         if asked:
             sys.exit(f"--learners: {library}'s cannot run: {why}")
         print(f"LEFT OUT, all learners of {library}: {why}", file=sys.stderr)
-    return [name for name in learners if name not in peers.CLASSIFIERS or peers.CLASSIFIERS[name][0] not in absent]
+    return [name for name in learners if name not in peers.KNOWN or peers.KNOWN[name][0] not in absent]
 
 
 def _versions(learners: list[str]) -> dict[str, str]:
     """Return what computes: here, and the libraries in environments of their own."""
     found = versions()
-    for library in dict.fromkeys(peers.CLASSIFIERS[name][0] for name in learners if name in peers.CLASSIFIERS):
+    for library in dict.fromkeys(peers.KNOWN[name][0] for name in learners if name in peers.KNOWN):
         found |= {name: v for name, v in worker_versions(library).items() if name not in found}
     return found
 

@@ -14,6 +14,7 @@ from river import (
     forest,
     linear_model,
     multiclass,
+    multioutput,
     neighbors,
     preprocessing,
     stats,
@@ -84,4 +85,12 @@ REGRESSORS: dict[str, Make] = {
     "knn": lambda classes, seed: _scaled(neighbors.KNNRegressor(engine=_neighbours())),
     "hoeffding_tree": lambda classes, seed: _scaled(tree.HoeffdingTreeRegressor()),
     "arf": lambda classes, seed: _scaled(forest.ARFRegressor(seed=seed)),
+}
+# label by label, a label after the other with those before as inputs, and each set of labels as a class
+LABELERS: dict[str, Make] = {
+    "relevance_logistic": lambda classes, seed: _scaled(
+        multioutput.PerOutputClassifier(linear_model.LogisticRegression())
+    ),
+    "chain_logistic": lambda classes, seed: _scaled(multioutput.ClassifierChain(linear_model.LogisticRegression())),
+    "powerset_tree": lambda classes, seed: multioutput.MultiClassEncoder(tree.HoeffdingTreeClassifier()),
 }

@@ -18,6 +18,11 @@ LEARNERS = {
 }
 CLASSIFIERS = {f"{library}_{name}": (library, name) for library, names in LEARNERS.items() for name in names}
 
+LABELERS = {
+    f"multiflow_{name}": ("multiflow", name) for name in ("relevance_perceptron", "chain_perceptron", "powerset_tree")
+}
+KNOWN = {**CLASSIFIERS, **LABELERS}
+
 
 def matrix(x: list[dict[str, float | str]]) -> tuple[np.ndarray, np.ndarray]:
     """Return raw and scaled inputs, [N, F] float64 each.
@@ -52,7 +57,7 @@ def run_peer(
     learner: str, x: list[dict[str, float | str]], y: np.ndarray, classes: int, seed: int
 ) -> dict[str, np.ndarray]:
     """Run a learner over a stream in its environment; returns the worker's arrays, see `workers/exchange.py`."""
-    library, name = CLASSIFIERS[learner]
+    library, name = KNOWN[learner]
     raw, scaled = matrix(x)
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "in.npz", Path(folder) / "out.npz"

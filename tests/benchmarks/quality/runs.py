@@ -17,8 +17,8 @@ from pipeline.__main__ import main
 from tests.benchmarks.quality import peers
 from tests.benchmarks.quality.cache import Cache, code_hash, versions
 from tests.benchmarks.quality.environments import worker_versions
-from tests.benchmarks.quality.learners import CLASSIFIERS, OURS, REGRESSORS
-from tests.benchmarks.quality.scoring import classification, regression
+from tests.benchmarks.quality.learners import CLASSIFIERS, LABELERS, OURS, REGRESSORS
+from tests.benchmarks.quality.scoring import classification, label_sets, regression
 from tests.benchmarks.quality.streams import Stream, read
 
 MIB = 1024  # ru_maxrss is in KiB on Linux
@@ -29,7 +29,7 @@ class Job:
     """One learner over the first rows of one stream.
 
     Attributes:
-        learner: a name of `OURS`, `CLASSIFIERS`, `REGRESSORS` or `peers.CLASSIFIERS`.
+        learner: a name of `OURS`, `CLASSIFIERS`, `LABELERS`, `REGRESSORS` or `peers.KNOWN`.
         seed: of the learner, and of the stream where it is generated.
     """
 
@@ -46,9 +46,7 @@ class Job:
             "data": self.stream.fingerprint(),
             "rows": self.rows,
             "seed": self.seed,
-            "versions": worker_versions(peers.CLASSIFIERS[self.learner][0])
-            if self.learner in peers.CLASSIFIERS
-            else versions(),
+            "versions": worker_versions(peers.KNOWN[self.learner][0]) if self.learner in peers.KNOWN else versions(),
             "code": code_hash(ours=self.learner in OURS),
         }
 
@@ -57,7 +55,7 @@ def run(job: Job) -> dict[str, Any]:
     """Run a job; returns metrics, events, seconds_per_event and memory_mib (growth of the process's largest size)."""
     if job.learner in OURS:
         return _ours(job)
-    return _peer(job) if job.learner in peers.CLASSIFIERS else _other(job)
+    return _peer(job) if job.learner in peers.KNOWN else _other(job)
 
 
 def run_all(
@@ -106,7 +104,7 @@ def _largest_kib() -> int:
 
 def _other(job: Job) -> dict[str, Any]:
     events = read(job.stream, job.rows, job.seed)
-    known = CLASSIFIERS if events.classes else REGRESSORS
+    known = LABELERS if events.labels else CLASSIFIERS if events.classes else REGRESSORS
     if job.learner not in known:
         raise ValueError(f"learner {job.learner!r} is not one for {job.stream.name}; use one of {[*OURS, *known]}")
     model = known[job.learner](events.classes, job.seed)
@@ -114,6 +112,11 @@ def _other(job: Job) -> dict[str, Any]:
     served: list[Any] = []
     chances: list[float | None] = []
     for x, y in zip(events.x, events.y, strict=True):
+        if events.labels:
+            given = model.predict_one(x)
+            served.append([int(bool(given.get(t, 0))) for t in range(events.labels)])
+            model.learn_one(x, dict(enumerate(map(bool, y))))  # type: ignore[arg-type]
+            continue
         if events.classes:
             label, chance = _served(model, x, y)
             served.append(label)
@@ -122,9 +125,12 @@ def _other(job: Job) -> dict[str, Any]:
             served.append(model.predict_one(x))
         model.learn_one(x, y)
     seconds = time.perf_counter() - began
-    scores = (
-        classification(events.y, served, chances) if events.classes else regression(events.y, served)  # type: ignore[arg-type]
-    )
+    if events.labels:
+        scores = label_sets(events.y, served)  # type: ignore[arg-type]
+    elif events.classes:
+        scores = classification(events.y, served, chances)
+    else:
+        scores = regression(events.y, served)  # type: ignore[arg-type]
     return _result(scores, len(events.y), seconds, before)
 
 
@@ -142,12 +148,15 @@ def _served(model: Any, x: dict[str, Any], y: int) -> tuple[Any, float | None]:
 def _peer(job: Job) -> dict[str, Any]:
     """Run in the library's environment, which measures time and memory."""
     events = read(job.stream, job.rows, job.seed)
-    if not events.classes:
-        raise ValueError(f"learner {job.learner!r} is for classes; use one of {[*OURS, *REGRESSORS]}")
+    if not events.classes or bool(events.labels) != (job.learner in peers.LABELERS):
+        raise ValueError(f"learner {job.learner!r} is not one for {job.stream.name}")
     out = peers.run_peer(job.learner, events.x, np.array(events.y, dtype=np.float64), events.classes, job.seed)
-    served = [None if v != v else int(v) for v in out["served"].tolist()]
-    chances = [None if v != v else v for v in out["chances"].tolist()]
-    scores = classification(events.y, served, chances)
+    if events.labels:
+        scores = label_sets(events.y, np.nan_to_num(out["served"]).astype(int).tolist())  # type: ignore[arg-type]
+    else:
+        served = [None if v != v else int(v) for v in out["served"].tolist()]
+        chances = [None if v != v else v for v in out["chances"].tolist()]
+        scores = classification(events.y, served, chances)
     seconds, memory = float(out["seconds"]), float(out["memory_mib"])
     return {**scores, "events": len(events.y), "seconds_per_event": seconds / len(events.y), "memory_mib": memory}
 
@@ -166,6 +175,11 @@ def _ours(job: Job) -> dict[str, Any]:
     truth, served = [line["label"] for line in lines], [line["prediction"] for line in lines]
     if figures["task"] == "regression":
         scores = regression(truth, served)
+    elif figures["task"] == "multilabel":
+        scores = label_sets(
+            [[int(v) for v in t.values()] for t in truth],
+            [[int((s or {}).get(name) or 0) for name in t] for t, s in zip(truth, served, strict=True)],
+        )
     else:
         chances = [
             c and c.get(str(t).lower() if t is True or t is False else str(t), 0.0)

@@ -1,6 +1,6 @@
 """From what was served for each event to metrics, over the whole stream and over windows.
 
-Axes: N events. An event for which nothing was served (the first, mostly) is wrong; a regression error is taken from 0.
+Axes: N events, T labels. An event for which nothing was served (the first, mostly) is wrong; a regression error is taken from 0.
 """
 
 from collections.abc import Sequence
@@ -50,4 +50,29 @@ def regression(truth: Sequence[float], served: Sequence[float | None]) -> dict[s
         "mae": float(np.abs(errors).mean()),
         "rmse": float(np.sqrt((errors**2).mean())),
         "windows": [float(part.mean()) for part in parts],
+    }
+
+
+def label_sets(
+    truth: Sequence[Sequence[int]], served: Sequence[Sequence[int]]
+) -> dict[str, float | list[float] | None]:
+    """Return F1 (pooled, mean of events, mean of labels), exact match, Hamming loss and windowed F1 of events.
+
+    Args:
+        truth: [N, T] of 0 and 1.
+        served: [N, T] of 0 and 1.
+
+    F1 = 2 hits / (labels + decisions). An event without either counts as 1, a label without either is left out.
+    """
+    y, decided = np.array(truth, dtype=np.float64), np.array(served, dtype=np.float64)
+    hits, either = y * decided, y + decided
+    events = np.divide(2 * hits.sum(1), either.sum(1), out=np.ones(len(y)), where=either.sum(1) > 0)
+    labels = 2 * hits.sum(0)[either.sum(0) > 0] / either.sum(0)[either.sum(0) > 0]
+    return {
+        "f1_micro": float(2 * hits.sum() / either.sum()) if either.any() else 1.0,
+        "f1_example": float(events.mean()),
+        "f1_macro": float(labels.mean()) if len(labels) else 1.0,
+        "exact_match": float((y == decided).all(1).mean()),
+        "hamming_loss": float((y != decided).mean()),
+        "windows": [float(part.mean()) for part in np.array_split(events, min(WINDOWS, len(events)))],
     }

@@ -86,18 +86,20 @@ class Events:
 
     Attributes:
         x: a dict of features for each event; missing ones are left out.
-        y: class numbers (0, 1, ... in order of appearance) or values.
-        classes: how many classes there are; 0 = regression.
+        y: class numbers (0, 1, ... in order of appearance), values, or sets of labels, a 0 or 1 for each.
+        classes: how many classes there are (of each label 2); 0 = regression.
+        labels: how many labels a set has; 0 = one target.
     """
 
     x: list[dict[str, float | str]]
-    y: list[int] | list[float]
+    y: list[int] | list[float] | list[tuple[int, ...]]
     classes: int
+    labels: int = 0
 
 
 def recorded(folder: Path, task: str) -> list[Stream]:
-    """Return the recorded streams of a task, "classification" or "regression", that have one target."""
-    table = CLASSIFICATION if task == "classification" else REGRESSION
+    """Return the recorded streams of a task: "classification" or "regression" of one target, or "multilabel"."""
+    table = {"classification": CLASSIFICATION, "regression": REGRESSION, "multilabel": MULTILABEL}[task]
     return [
         Stream(name, (str(folder / f"{name}.csv.gz"), *words)) for name, words, _ in table if "multitarget" not in words
     ]
@@ -118,19 +120,20 @@ def read(stream: Stream, rows: int, seed: int) -> Events:
     """Decode the first rows of a stream as `streamnn replay` does.
 
     Args:
-        stream: with one target.
+        stream: with one target, or with labels.
         rows: events wanted.
         seed: of a generator.
 
     Raises:
-        ValueError: the stream has several targets.
+        ValueError: the stream has several targets that are no labels.
     """
     space = parser().parse_args(["replay", *stream.words])
     settings = read_settings(Config, None, overrides=[], environ={}, given=flags(space)).stream
     spec = StreamSpec(settings.source, delimiter=settings.delimiter, seed=seed)
     resolved = resolve(settings, look(spec))
-    if len(resolved.targets) != 1:
-        raise ValueError(f"{stream.name} has {len(resolved.targets)} targets; the comparison takes streams with one")
+    targets = {target.name for target in resolved.targets}
+    if len(targets) != 1 and any(target.kind != "binary" for target in resolved.targets):
+        raise ValueError(f"{stream.name} has {len(targets)} targets; the comparison takes one, or labels of 0 and 1")
     target = resolved.targets[0]
     source = open_source(spec, resolved.schema)
     source.open(0, None)
@@ -138,11 +141,18 @@ def read(stream: Stream, rows: int, seed: int) -> Events:
     labels: list[object] = []
     try:
         while len(x) < rows and (chunk := source.poll(rows - len(x))) is not None:
-            columns = {name: column for name, column in chunk.columns.items() if name != target.name}
+            columns = {name: column for name, column in chunk.columns.items() if name not in targets}
             x += _rows(columns, len(chunk))
-            labels += chunk.columns[target.name].tolist()
+            names = [t.name for t in resolved.targets]
+            labels += (
+                chunk.columns[target.name].tolist()
+                if len(names) == 1
+                else zip(*(chunk.columns[name].astype(int).tolist() for name in names), strict=True)
+            )
     finally:
         source.close()
+    if len(targets) > 1:
+        return Events(x, labels, 2, len(targets))  # type: ignore[arg-type]
     if target.kind == "regression":
         return Events(x, [float(v) for v in labels], 0)  # type: ignore[arg-type]
     numbers = {label: i for i, label in enumerate(dict.fromkeys(labels))}

@@ -7,9 +7,15 @@ from typing import Any
 from tests.benchmarks.quality.ranks import mean_ranks
 from tests.benchmarks.quality.runs import Job
 
-HIGH_IS_GOOD = {"accuracy": True, "kappa": True, "kappa_temporal": True}
+HIGH_IS_GOOD = dict.fromkeys(
+    ("accuracy", "kappa", "kappa_temporal", "f1_micro", "f1_example", "f1_macro", "exact_match"), True
+)
 METRICS = {
     "classification": ("accuracy", "kappa", "kappa_temporal", "log_loss", "seconds_per_event", "memory_mib"),
+    "multilabel": (
+        *("f1_micro", "f1_example", "f1_macro", "exact_match", "hamming_loss"),
+        *("seconds_per_event", "memory_mib"),
+    ),
     "regression": ("mae", "rmse", "seconds_per_event", "memory_mib"),
 }
 UNITS = {"seconds_per_event": ("microseconds an event", 1e6), "memory_mib": ("memory, MiB", 1.0)}

@@ -9,11 +9,16 @@ for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 
 import numpy as np  # noqa: E402  threads are counted when it is loaded
 from exchange import work  # noqa: E402
+from sklearn.linear_model import Perceptron  # noqa: E402
 from skmultiflow.bayes import NaiveBayes  # noqa: E402
 from skmultiflow.lazy import KNNClassifier  # noqa: E402
-from skmultiflow.meta import AdaptiveRandomForestClassifier  # noqa: E402
+from skmultiflow.meta import AdaptiveRandomForestClassifier, ClassifierChain, MultiOutputLearner  # noqa: E402
 from skmultiflow.neural_networks import PerceptronMask  # noqa: E402
-from skmultiflow.trees import HoeffdingAdaptiveTreeClassifier, HoeffdingTreeClassifier  # noqa: E402
+from skmultiflow.trees import (  # noqa: E402
+    HoeffdingAdaptiveTreeClassifier,
+    HoeffdingTreeClassifier,
+    LabelCombinationHoeffdingTreeClassifier,
+)
 
 CLASSIFIERS = {  # name -> (seed -> model, whether it needs scaled inputs)
     "naive_bayes": (lambda seed: NaiveBayes(), False),
@@ -22,6 +27,20 @@ CLASSIFIERS = {  # name -> (seed -> model, whether it needs scaled inputs)
     "hoeffding_tree": (lambda seed: HoeffdingTreeClassifier(), False),
     "hat": (lambda seed: HoeffdingAdaptiveTreeClassifier(random_state=seed), False),
     "arf": (lambda seed: AdaptiveRandomForestClassifier(random_state=seed), False),
+}
+
+
+class Online(Perceptron):
+    """A perceptron whose first event may be its first call: both meta learners begin with `fit`, which wants all classes."""
+
+    def fit(self, X, y, classes=None, sample_weight=None):
+        return self.partial_fit(X, y, classes=[0, 1], sample_weight=sample_weight)
+
+
+LABELERS = {  # name -> ((labels, seed) -> model, whether it needs scaled inputs)
+    "relevance_perceptron": (lambda labels, seed: MultiOutputLearner(Online(random_state=seed)), True),
+    "chain_perceptron": (lambda labels, seed: ClassifierChain(Online(random_state=seed)), True),
+    "powerset_tree": (lambda labels, seed: LabelCombinationHoeffdingTreeClassifier(n_labels=labels), False),
 }
 
 
@@ -40,8 +59,24 @@ class Classifier:
         self.model.partial_fit(x[None], np.array([int(y)]), classes=self.classes)
 
 
+class Labeler:
+    """A learner of sets of labels, one row at a time."""
+
+    def __init__(self, model):
+        self.model = model
+
+    def predict(self, x):
+        return np.asarray(self.model.predict(x[None]), dtype=np.float64)[0], None
+
+    def learn(self, x, y):
+        self.model.partial_fit(x[None], y[None].astype(int), classes=[0, 1])
+
+
 def make(learner, classes, seed, raw, scaled, y):
     """Return a learner and its inputs."""
+    if y.ndim == 2:
+        build, needs_scaled = LABELERS[learner]
+        return Labeler(build(y.shape[1], seed)), scaled if needs_scaled else raw
     build, needs_scaled = CLASSIFIERS[learner]
     return Classifier(build(seed), classes), scaled if needs_scaled else raw
 
