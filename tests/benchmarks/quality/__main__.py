@@ -4,8 +4,10 @@
 `python -m tests.benchmarks.quality compare [--rows 5000]` sets ours beside other online learners, cached and resumable.
 `python -m tests.benchmarks.quality rates [--rows 5000]` does the same with one network of ours, under each optimizer and
 learning-rate control.
+`python -m tests.benchmarks.quality ablation [--rows 3000]` does it with the default without one of its parts.
+`python -m tests.benchmarks.quality controls [--rows 3000]` does it with river's trees on the default's feature maps (two classes).
 
-All need STREAMNN_DATA, but for `compare` and `rates` with --streams synthetic or --add alone.
+All need STREAMNN_DATA, but for those with a name where they run with --streams synthetic or --add alone.
 """
 
 import argparse
@@ -13,6 +15,7 @@ import sys
 from pathlib import Path
 
 from tests.benchmarks.quality import peers
+from tests.benchmarks.quality.ablation import ABLATIONS, CONTROLS
 from tests.benchmarks.quality.cache import Cache, versions
 from tests.benchmarks.quality.environments import missing, worker_versions
 from tests.benchmarks.quality.learners import CLASSIFIERS, LABELERS, PRESETS, RATES, REGRESSORS
@@ -28,7 +31,7 @@ from tests.recorded import data_folder
 def main(words: list[str]) -> None:
     """Run the command that the words name."""
     parser = argparse.ArgumentParser(prog="quality", description=__doc__)
-    if words[:1] not in (["compare"], ["rates"]):
+    if words[:1] not in (["compare"], ["rates"], ["ablation"], ["controls"]):
         parser.add_argument("--seeds", type=int, default=3, help="runs a line (default 3)")
         parser.add_argument("--presets", default="auto", help="presets, separated by commas (default auto)")
         space = parser.parse_args(words)
@@ -47,6 +50,10 @@ def main(words: list[str]) -> None:
     space = parser.parse_args(words[1:])
     if words[0] == "rates":
         compare(space, [*RATES])
+    elif words[0] == "ablation":
+        compare(space, ["best", *ABLATIONS])
+    elif words[0] == "controls":
+        compare(space, ["best", "arf", "hat", *CONTROLS])
     elif space.task == "classification":
         compare(space, [*PRESETS, *CLASSIFIERS, *peers.CLASSIFIERS])
     elif space.task == "multilabel":

@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,12 @@ import numpy as np
 
 from pipeline.__main__ import main
 from tests.benchmarks.quality import peers
+from tests.benchmarks.quality.ablation import ABLATIONS, CONTROLS, recorded_rows, without
 from tests.benchmarks.quality.cache import Cache, code_hash, versions
 from tests.benchmarks.quality.environments import worker_versions
 from tests.benchmarks.quality.learners import CLASSIFIERS, LABELERS, OURS, REGRESSORS
 from tests.benchmarks.quality.scoring import classification, label_sets, regression
-from tests.benchmarks.quality.streams import Stream, read
+from tests.benchmarks.quality.streams import Events, Stream, read
 
 MIB = 1024  # ru_maxrss is in KiB on Linux
 
@@ -29,7 +30,8 @@ class Job:
     """One learner over the first rows of one stream.
 
     Attributes:
-        learner: a name of `OURS`, `CLASSIFIERS`, `LABELERS`, `REGRESSORS` or `peers.KNOWN`.
+        learner: a name of `OURS`, `CLASSIFIERS`, `LABELERS`, `REGRESSORS`, `peers.KNOWN`,
+            `ABLATIONS` or `CONTROLS`.
         seed: of the learner, and of the stream where it is generated.
     """
 
@@ -47,7 +49,7 @@ class Job:
             "rows": self.rows,
             "seed": self.seed,
             "versions": worker_versions(peers.KNOWN[self.learner][0]) if self.learner in peers.KNOWN else versions(),
-            "code": code_hash(ours=self.learner in OURS),
+            "code": code_hash(ours=self.learner in {*OURS, *ABLATIONS, *CONTROLS}),
         }
 
 
@@ -55,6 +57,18 @@ def run(job: Job) -> dict[str, Any]:
     """Run a job; returns metrics, events, seconds_per_event and memory_mib (growth of the process's largest size)."""
     if job.learner in OURS:
         return _ours(job)
+    if job.learner in ABLATIONS:
+        with without(ABLATIONS[job.learner]):
+            return _ours(replace(job, learner="best"))
+    if job.learner in CONTROLS:
+        with recorded_rows() as found:
+            _ours(replace(job, learner="best"))
+        rows = np.concatenate(found)
+        events = read(job.stream, job.rows, job.seed)
+        if len(rows) != len(events.y):
+            raise ValueError(f"{job.stream.name}: {len(rows)} rows were mapped for {len(events.y)} events")
+        mapped = [dict(enumerate(row)) for row in rows.tolist()]
+        return _learned(CONTROLS[job.learner](job.seed), Events(mapped, events.y, events.classes))  # type: ignore[arg-type]
     return _peer(job) if job.learner in peers.KNOWN else _other(job)
 
 
@@ -107,7 +121,11 @@ def _other(job: Job) -> dict[str, Any]:
     known = LABELERS if events.labels else CLASSIFIERS if events.classes else REGRESSORS
     if job.learner not in known:
         raise ValueError(f"learner {job.learner!r} is not one for {job.stream.name}; use one of {[*OURS, *known]}")
-    model = known[job.learner](events.classes, job.seed)
+    return _learned(known[job.learner](events.classes, job.seed), events)
+
+
+def _learned(model: Any, events: Events) -> dict[str, Any]:
+    """Predict and learn each event with a learner of river's kind."""
     before, began = _largest_kib(), time.perf_counter()
     served: list[Any] = []
     chances: list[float | None] = []
