@@ -1,5 +1,7 @@
 """The seam that leaves parts of the default out does that, and nothing else."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -58,3 +60,14 @@ def test_rows_are_those_that_members_read(job):
     np.testing.assert_allclose(waves[:, :3], np.sin(rows[:, :3]), atol=1e-5)
     np.testing.assert_allclose(waves[:, 9:], np.cos(2 * rows[:, :3]), atol=1e-5)
     assert set(np.unique(votes[-50:, :3])) == {-1, 1}  # of the nearest one
+
+
+def test_a_tree_learns_on_the_rows(job, tmp_path):
+    """River's tree on the default's feature maps gets every event and learns; where columns move it is refused."""
+    x = np.random.default_rng(8).normal(size=(200, 2))
+    (tmp_path / "two.csv").write_text("p,q,way\n" + "".join(f"{a:.4f},{b:.4f},{'ud'[int(a > 0)]}\n" for a, b in x))
+    result = run(Job("hat_on_maps", given(f"{tmp_path / 'two.csv'} --target way"), 200, 0))
+    assert result["events"] == 200
+    assert result["accuracy"] > 0.7
+    with pytest.raises(ValueError, match="takes two classes"):
+        run(replace(job, learner="hat_on_maps"))

@@ -63,6 +63,8 @@ def run(job: Job) -> dict[str, Any]:
     if job.learner in CONTROLS:
         with recorded_rows() as found:
             _ours(replace(job, learner="best"))
+        if len({part.shape[1] for part in found}) > 1:
+            raise ValueError(f"{job.stream.name}: columns move as classes appear; {job.learner} takes two classes")
         rows = np.concatenate(found)
         events = read(job.stream, job.rows, job.seed)
         if len(rows) != len(events.y):
