@@ -6,6 +6,7 @@
 learning-rate control.
 `python -m tests.benchmarks.quality ablation [--rows 3000]` does it with the default without one of its parts.
 `python -m tests.benchmarks.quality controls [--rows 3000]` does it with river's trees on the default's feature maps (two classes).
+`python -m tests.benchmarks.quality curves [--rows 3000]` tells what late labels, few labels and micro-batches cost.
 
 All need STREAMNN_DATA, but for those with a name where they run with --streams synthetic or --add alone.
 """
@@ -17,8 +18,9 @@ from pathlib import Path
 from tests.benchmarks.quality import peers
 from tests.benchmarks.quality.ablation import ABLATIONS, CONTROLS
 from tests.benchmarks.quality.cache import Cache, versions
+from tests.benchmarks.quality.curves import curves
 from tests.benchmarks.quality.environments import missing, worker_versions
-from tests.benchmarks.quality.learners import CLASSIFIERS, LABELERS, PRESETS, RATES, REGRESSORS
+from tests.benchmarks.quality.learners import CLASSIFIERS, LABELERS, OURS, PRESETS, RATES, REGRESSORS
 from tests.benchmarks.quality.plots import curve_picture, rank_picture
 from tests.benchmarks.quality.ranks import critical_difference, mean_ranks
 from tests.benchmarks.quality.runs import Job, run_all
@@ -31,7 +33,7 @@ from tests.recorded import data_folder
 def main(words: list[str]) -> None:
     """Run the command that the words name."""
     parser = argparse.ArgumentParser(prog="quality", description=__doc__)
-    if words[:1] not in (["compare"], ["rates"], ["ablation"], ["controls"]):
+    if words[:1] not in (["compare"], ["rates"], ["ablation"], ["controls"], ["curves"]):
         parser.add_argument("--seeds", type=int, default=3, help="runs a line (default 3)")
         parser.add_argument("--presets", default="auto", help="presets, separated by commas (default auto)")
         space = parser.parse_args(words)
@@ -52,6 +54,14 @@ def main(words: list[str]) -> None:
         compare(space, [*RATES])
     elif words[0] == "ablation":
         compare(space, ["best", *ABLATIONS])
+    elif words[0] == "curves":
+        learners = space.learners.split(",") if space.learners else ["best", "logistic", "arf"]
+        unknown = [name for name in learners if name not in {*OURS, *CLASSIFIERS}]
+        if unknown:
+            sys.exit(f"--learners: {unknown} are not known for curves; use some of {[*OURS, *CLASSIFIERS]}")
+        streams = [*_streams(space.streams, "classification"), *(given(text) for text in space.add)]
+        for seed in range(space.seeds):
+            curves(streams, learners, space.rows, seed, Cache(space.cache), space.output)
     elif words[0] == "controls":
         compare(space, ["best", "arf", "hat", *CONTROLS])
     elif space.task == "classification":

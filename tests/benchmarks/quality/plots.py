@@ -26,7 +26,7 @@ def rank_picture(ranks: dict[str, float], distance: float, path: Path) -> None:
     axes.set_ylim(-height, 1)
     axes.set_yticks([])
     axes.set_xlabel(f"mean rank (1 = best); bars join learners less than {distance:.2f} apart (Nemenyi, 5 %)")
-    _save(figure, path)
+    save(figure, path)
 
 
 def curve_picture(curves: Mapping[str, list[float]], metric: str, events: int, path: Path) -> None:
@@ -45,9 +45,10 @@ def curve_picture(curves: Mapping[str, list[float]], metric: str, events: int, p
     axes.set_xlabel("events")
     axes.set_ylabel(f"{metric} of a window")
     axes.legend(fontsize=8, ncols=2)
-    _save(figure, path)
+    save(figure, path)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Write a picture as PNG."""
     FigureCanvasAgg(figure)
     figure.savefig(path, dpi=120)

@@ -1,0 +1,137 @@
+"""What late labels, few labels and micro-batches cost: `python -m tests.benchmarks.quality curves`.
+
+Each condition changes one thing: labels come so many events late; a share of the events has a label at all, drawn at random, the
+same for every learner; so many events are predicted before any of them is learned. Every event is scored, labelled or not.
+"""
+
+import csv
+import gzip
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from pipeline.__main__ import main
+from tests.benchmarks.quality.cache import Cache
+from tests.benchmarks.quality.learners import CLASSIFIERS, OURS
+from tests.benchmarks.quality.plots import save
+from tests.benchmarks.quality.runs import Job
+from tests.benchmarks.quality.streams import Stream, read
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """How labels come.
+
+    Attributes:
+        delay: events that come before an event's label does.
+        share: of the events that have a label, 0-1.
+        batch: events that are predicted before any of them is learned.
+    """
+
+    delay: int = 0
+    share: float = 1.0
+    batch: int = 1
+
+
+KINDS: dict[str, tuple[Condition, ...]] = {
+    "delay": tuple(Condition(delay=n) for n in (0, 100, 1000)),
+    "share": tuple(Condition(share=p) for p in (1.0, 0.1, 0.01)),
+    "batch": tuple(Condition(batch=n) for n in (1, 8, 32, 256)),
+}
+
+
+def run(job: Job, condition: Condition) -> float:
+    """Return the accuracy of a learner under a condition, over all events."""
+    events = read(job.stream, job.rows, job.seed)
+    labelled = np.random.default_rng(job.seed).random(len(events.y)) < condition.share
+    if job.learner in OURS:
+        return _ours(job, condition, labelled)
+    model = CLASSIFIERS[job.learner](events.classes, job.seed)
+    right, known = 0, []
+    for i, (x, y) in enumerate(zip(events.x, events.y, strict=True)):
+        chances = model.predict_proba_one(x)
+        right += bool(chances) and max(chances, key=chances.__getitem__) == y
+        known.append(i)
+        if len(known) < condition.batch + condition.delay:
+            continue
+        for j in known[: len(known) - condition.delay]:
+            if labelled[j]:
+                model.learn_one(events.x[j], events.y[j])
+        del known[: len(known) - condition.delay]
+    return right / len(events.y)
+
+
+def _ours(job: Job, condition: Condition, labelled: np.ndarray) -> float:
+    """Replay a copy of the stream in which the hidden labels are empty, and score it with the true ones."""
+    target = job.stream.words[job.stream.words.index("--target") + 1]
+    with tempfile.TemporaryDirectory() as folder:
+        copy, written = Path(folder) / "copy.csv", Path(folder) / "predictions.jsonl"
+        name = job.stream.words[0]
+        with gzip.open(name, "rt") if name.endswith(".gz") else Path(name).open() as file, copy.open("w") as out:
+            rows = csv.DictReader(file)
+            writer = csv.DictWriter(out, rows.fieldnames or ())
+            writer.writeheader()
+            truth = []
+            for row, shown in zip(rows, labelled, strict=False):
+                truth.append(row[target])
+                writer.writerow(row if shown else {**row, target: ""})
+        words = ["replay", str(copy), *job.stream.words[1:], "--seed", str(job.seed), "--quiet"]
+        words += [word for setting in OURS[job.learner] for word in ("--set", setting)]
+        words += ["--mode", f"batch:{condition.batch}"] if condition.batch > 1 else []
+        words += ["--label-delay", str(condition.delay)] if condition.delay else []
+        if main([*words, "--predictions", str(written)]):
+            sys.exit(f"{job.stream.name} failed with {job.learner} under {condition}")
+        lines = [json.loads(line) for line in written.read_text().splitlines()]
+    served = {line["position"]: line["prediction"] for line in lines}
+    return sum(_same(served.get(i), true) for i, true in enumerate(truth)) / len(truth)
+
+
+def _same(served: Any, true: str) -> bool:
+    if isinstance(served, bool):
+        return str(served).lower() == true.lower() or str(int(served)) == true
+    return served is not None and str(served) == true
+
+
+def curves(
+    streams: Sequence[Stream], learners: Sequence[str], rows: int, seed: int, cache: Cache, output: Path | None
+) -> None:
+    """Run every learner under every condition; print a table, and draw it where a folder is given."""
+    found: dict[tuple[str, str, Condition], float] = {}
+    for stream in streams:
+        for learner in learners:
+            job = Job(learner, stream, rows, seed)
+            for condition in dict.fromkeys(c for kind in KINDS.values() for c in kind):
+                key = {**job.key(), "condition": asdict(condition)}
+                if (result := cache.get(key)) is None:
+                    result = {"accuracy": run(job, condition)}
+                    cache.put(key, result)
+                found[stream.name, learner, condition] = result["accuracy"]
+                print(f"{stream.name} {learner} {condition}: done", file=sys.stderr)
+    heads = [f"{kind} {getattr(c, kind)}" for kind, conditions in KINDS.items() for c in conditions[1:]]
+    print(f"| accuracy | learner | each at once | {' | '.join(heads)} |")
+    print("|---" * (len(heads) + 3) + "|")
+    for stream in streams:
+        for learner in learners:
+            conditions = [Condition(), *(c for kind in KINDS.values() for c in kind[1:])]
+            cells = " | ".join(f"{found[stream.name, learner, c]:.4f}" for c in conditions)
+            print(f"| {stream.name} | {learner} | {cells} |")
+    if output is None:
+        return
+    output.mkdir(parents=True, exist_ok=True)
+    for stream in streams:
+        figure = Figure(figsize=(10, 3.5), layout="constrained")
+        for axes, (kind, conditions) in zip(figure.subplots(1, len(KINDS), sharey=True), KINDS.items(), strict=True):
+            for learner in learners:
+                values = [found[stream.name, learner, c] for c in conditions]
+                axes.plot([str(getattr(c, kind)) for c in conditions], values, "o-", label=learner)
+            axes.set_xlabel(kind)
+        figure.axes[0].set_ylabel("accuracy")
+        figure.axes[0].legend(fontsize=8)
+        save(figure, output / f"{stream.name}_curves.png")
