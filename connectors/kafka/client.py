@@ -7,6 +7,7 @@ Offsets count as in Kafka: a position is the offset of the record read next. A c
 group, each with a note (a short text).
 """
 
+import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -100,6 +101,29 @@ def known_partitions(look_up: Callable[[], tuple[int, ...]]) -> tuple[int, ...]:
             return found
         time.sleep(0.2)
     return ()
+
+
+def within(timeout_s: float, what: str, function: Callable[[], object]) -> None:
+    """Call what a library may never return from, whatever it was told; give up waiting for it after a time.
+
+    Raises:
+        LogError: "unreachable" after the time; else whatever the function raises.
+    """
+    raised: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            function()
+        except BaseException as error:  # noqa: BLE001 - handed to the caller below
+            raised.append(error)
+
+    thread = threading.Thread(target=work, name=what, daemon=True)
+    thread.start()
+    thread.join(timeout_s)
+    if thread.is_alive():
+        raise LogError("unreachable", f"{what} took longer than {timeout_s:g} s")
+    if raised:
+        raise raised[0]
 
 
 class LogReader(Protocol):

@@ -8,7 +8,7 @@ with the isolation level.
 
 import time
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any
 
@@ -23,7 +23,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
-from connectors.kafka.client import Committed, LogError, Outgoing, Partition, Settled
+from connectors.kafka.client import Committed, LogError, Outgoing, Partition, Settled, within
 from connectors.kafka.fast_faults import Errors, Translating, translated
 from connectors.kafka.fast_member import FastMember, settings_of_member
 from connectors.kafka.settings import KafkaConnection
@@ -31,6 +31,7 @@ from connectors.records import Origin, Record
 
 _ATTEMPT_S = 3.0
 _TAKE_OVER_S = 15.0  # at least: an earlier transaction may have to be ended first
+_SPARE_S = 2.0  # what a call may take beyond the time-out it was given
 _BY_KEY = -1
 _SERVED_EVERY = 100  # records
 _NO_GROUP = "streamnn-none"  # the library insists on a name; nothing is ever committed under this one
@@ -244,11 +245,17 @@ class FastWriter:
         self._failed: list[tuple[Outgoing, LogError]] = []
         self._under_way: dict[int, Outgoing] = {}
         self._given = 0  # records taken so far
+        self._stuck = False  # whether a call has not returned
 
     def take_over(self, *, timeout_s: float) -> None:
         """Finish what an earlier writer of the same id left open, and fence it."""
-        with Translating("failed"):
-            self._producer.init_transactions(timeout_s)
+        producer = self._producer
+
+        def work() -> None:
+            with Translating("failed"):
+                producer.init_transactions(timeout_s)
+
+        self._within(timeout_s + _SPARE_S, "taking over the transactional id", work)
 
     def partitions(self, topic: str, *, timeout_s: float) -> tuple[int, ...]:
         """Return the partition numbers of a topic."""
@@ -298,33 +305,55 @@ class FastWriter:
     def commit(self, offsets: Mapping[Partition, int], group: str, note: str, *, timeout_s: float) -> None:
         """Commit the transaction with positions."""
         if self._errors.told:
-            # a producer that lost its broker in this transaction never returns from sending positions, whatever its time-out
+            # a producer that lost its broker in this transaction most often does not return from sending positions
             raise LogError("failed", f"the connection was lost within the transaction: {self._errors.told[-1]}")
-        with Translating("failed"):
-            if offsets:
-                member = Consumer({**self._common, "group.id": group})
-                try:
-                    metadata = member.consumer_group_metadata()
-                finally:
-                    member.close()
-                self._producer.send_offsets_to_transaction(_noted(offsets, note), metadata, timeout_s)
-            self._producer.commit_transaction(timeout_s)
+        producer = self._producer
+
+        def work() -> None:
+            with Translating("failed"):
+                if offsets:
+                    member = Consumer({**self._common, "group.id": group})
+                    try:
+                        metadata = member.consumer_group_metadata()
+                    finally:
+                        member.close()
+                    producer.send_offsets_to_transaction(_noted(offsets, note), metadata, timeout_s)
+                producer.commit_transaction(timeout_s)
+
+        # one that loses it meanwhile neither, whatever its time-out: only once another producer has taken its id
+        self._within(timeout_s, "committing a transaction", work)
 
     def abort(self, *, timeout_s: float) -> None:
         """Abort the transaction."""
-        with Translating("failed"):
-            self._producer.abort_transaction(timeout_s)
+        producer = self._producer
+
+        def work() -> None:
+            with Translating("failed"):
+                producer.abort_transaction(timeout_s)
+
+        self._within(timeout_s + _SPARE_S, "aborting a transaction", work)
 
     def close(self) -> tuple[Outgoing, ...]:
         """Close; returns what is under way."""
         left = tuple(self._under_way.values())
         self._under_way.clear()
-        self._producer.purge()
-        self._serve(1.0)
+        if not self._stuck:  # else the call returns by itself, and not after this
+            self._producer.purge()
+            self._serve(1.0)
         del (
             self._producer
         )  # now, with its threads and sockets: a traceback may hold this object until the collector comes
         return left
+
+    def _within(self, timeout_s: float, what: str, work: Callable[[], None]) -> None:
+        def whole() -> None:
+            try:
+                work()
+            finally:
+                self._stuck = False
+
+        self._stuck = True
+        within(timeout_s, what, whole)
 
     def _serve(self, timeout_s: float) -> None:
         """Have the library report deliveries; wait for all of them if there is time."""
@@ -386,6 +415,9 @@ def _security(connection: KafkaConnection) -> dict[str, Any]:
         "client.id": "streamnn",
         "security.protocol": connection.security,
         "reconnect.backoff.max.ms": 1_000,
+        # a connection that a router has forgotten says nothing for ever: a request on it is given up after 8 s, not after 60
+        "socket.timeout.ms": 8_000,
+        "socket.connection.setup.timeout.ms": 10_000,
         "log_level": 2,  # what matters comes by callback
     }
     if connection.security.endswith("ssl"):

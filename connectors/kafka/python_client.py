@@ -10,7 +10,6 @@ library would wait for without end, is waited for in a thread of its own.
 
 import gc
 import logging
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
@@ -22,7 +21,7 @@ from kafka.net.compat import KafkaNetClient  # type: ignore[import-untyped]
 from kafka.net.manager import KafkaConnectionManager  # type: ignore[import-untyped]
 from kafka.net.selector import NetworkSelector  # type: ignore[import-untyped]
 
-from connectors.kafka.client import Committed, Fault, LogError, Outgoing, Partition, Settled
+from connectors.kafka.client import Committed, Fault, LogError, Outgoing, Partition, Settled, within
 from connectors.kafka.python_faults import call, milliseconds, translated
 from connectors.kafka.python_member import PythonMember, settings_of_member
 from connectors.kafka.settings import KafkaConnection
@@ -52,7 +51,7 @@ class PythonLibrary:
             "max_poll_records": _MOST_POLLED,
             "max_partition_fetch_bytes": _FETCH_BYTES,
             "fetch_max_wait_ms": 100,
-            "request_timeout_ms": 15_000,
+            "request_timeout_ms": 8_000,
             "metadata_max_age_ms": 10_000,
             "metrics_enabled": False,
         }
@@ -70,7 +69,7 @@ class PythonLibrary:
             "linger_ms": 5,
             "batch_size": 2**16,
             "max_request_size": 8 * 2**20,
-            "request_timeout_ms": 10_000,
+            "request_timeout_ms": 5_000,
             "delivery_timeout_ms": 20_000,
             "max_block_ms": 5_000,
             "retry_backoff_ms": 20,
@@ -84,7 +83,6 @@ class PythonLibrary:
                 "transaction_timeout_ms": int(transaction_timeout_s * 1000),
                 # after a broker was killed the library notices only at this time-out that it has to begin again;
                 # nothing is doubled by that, since the records are given to it again in a new transaction
-                "request_timeout_ms": 5_000,
                 "delivery_timeout_ms": 10_000,
             }
         producer = self._connect(kafka.KafkaProducer, settings, self._connection.producer, wait_s)
@@ -233,7 +231,7 @@ class PythonWriter:
 
     def take_over(self, *, timeout_s: float) -> None:
         """Finish what an earlier writer of the same id left open, and fence it."""
-        _within(timeout_s, "taking over the transactional id", self._producer.init_transactions)
+        within(timeout_s, "taking over the transactional id", lambda: call(self._producer.init_transactions))
 
     def partitions(self, topic: str, *, timeout_s: float) -> tuple[int, ...]:
         """Return the partition numbers of a topic."""
@@ -291,14 +289,14 @@ class PythonWriter:
 
         def work() -> None:
             if offsets:
-                self._producer.send_offsets_to_transaction(_noted(offsets, note), group)
-            self._producer.commit_transaction()
+                call(self._producer.send_offsets_to_transaction, _noted(offsets, note), group)
+            call(self._producer.commit_transaction)
 
-        _within(timeout_s, "committing a transaction", work)
+        within(timeout_s, "committing a transaction", work)
 
     def abort(self, *, timeout_s: float) -> None:
         """Abort the transaction."""
-        _within(timeout_s, "aborting a transaction", self._producer.abort_transaction)
+        within(timeout_s, "aborting a transaction", lambda: call(self._producer.abort_transaction))
 
     def close(self) -> tuple[Outgoing, ...]:
         """Close; returns what is under way."""
@@ -412,27 +410,6 @@ def _security(connection: KafkaConnection) -> dict[str, Any]:
         if connection.user:
             settings |= {"sasl_plain_username": connection.user, "sasl_plain_password": connection.password()}
     return settings
-
-
-def _within(timeout_s: float, what: str, function: Callable[[], Any]) -> None:
-    """Call what the library would wait for without end; give up waiting after a time."""
-    raised: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            function()
-        except BaseException as error:  # noqa: BLE001 - handed to the caller below
-            raised.append(error)
-
-    thread = threading.Thread(target=work, name=what, daemon=True)
-    thread.start()
-    thread.join(timeout_s)
-    if thread.is_alive():
-        raise LogError("unreachable", f"{what} took longer than {timeout_s:g} s")
-    if raised:
-        if isinstance(raised[0], errors.KafkaError):
-            raise translated(raised[0], "failed") from raised[0]
-        raise raised[0]
 
 
 def _tp(partition: Partition) -> Any:

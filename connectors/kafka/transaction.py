@@ -57,7 +57,7 @@ from connectors.kafka.delivery import (
 
 _log = logging.getLogger(__name__)
 
-_COMMIT_S = 30.0
+_COMMIT_S, _LONGEST_COMMIT_S = 8.0, 64.0  # for the first attempt, and at most: a library may lose one for good
 _FIND_S, _FIND_PAUSE_S = 30.0, 0.2
 _TAKE_OVERS = 4  # of one that does not give in
 
@@ -246,7 +246,7 @@ class Transaction:
             writer.close()
 
     def _commit(self, checkpoint: str, positions: Mapping[Partition, int]) -> None:
-        patience = self._patience()
+        patience, limit_s = self._patience(), _COMMIT_S
         while True:
             self.flush()
             try:
@@ -254,11 +254,12 @@ class Transaction:
                     self._opened().begin()
                     self._began = self._clock()
                 note = _Note(checkpoint, self._owner, self._commits).text()
-                self._opened().commit(positions, self._group, note, timeout_s=_COMMIT_S)
+                self._opened().commit(positions, self._group, note, timeout_s=limit_s)
             except LogError as error:
                 if error.fault in PERMANENT:
                     raise told(error, f"checkpoint {checkpoint} cannot be committed") from error
                 patience.wait(error)
+                limit_s = min(2 * limit_s, _LONGEST_COMMIT_S)  # it may be the broker that is slow
                 if self._recover(error, patience) == self._commits:
                     break  # it was committed; only the answer was lost
             else:
