@@ -22,6 +22,7 @@ from deploy.kafka.jars import VERSION, find_jars, find_java
 from deploy.kafka.properties import HOST, LOG4J, client_ports, server_properties
 
 _POLL_S = 0.1
+_PORTS_S = 10.0
 _CLUSTER = "cluster.json"
 _FIRST_PORT, _LAST_PORT = 20_000, 32_000
 
@@ -107,6 +108,10 @@ class Broker:
         for each in [node] if node is not None else self.running():
             self._signal(each, signal.SIGKILL)
             while self._pid(each) is not None:
+                time.sleep(_POLL_S / 10)
+            # a process that is killed loses its arguments, by which it is known, a moment before its ports
+            deadline = time.monotonic() + _PORTS_S
+            while any(map(_taken, (self.ports[each - 1], self.ports[each - 1] + 1))) and time.monotonic() < deadline:
                 time.sleep(_POLL_S / 10)
 
     def pause(self) -> None:
