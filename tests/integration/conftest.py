@@ -18,6 +18,7 @@ from deploy.kafka import Broker
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # of kafka-python on Python 3.11, see below
     from tests.integration import helpers
+    from tests.integration.proxy import Proxy, proxied
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -68,6 +69,15 @@ def fragile_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]
     _skip_without_jars()
     with Broker(tmp_path_factory.mktemp("fragile"), memory_mb=384) as broker:
         yield broker
+        helpers.close()
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Broker, Proxy]]:
+    """A broker for the tests of one module, and a proxy that they may reach it through."""
+    _skip_without_jars()
+    with proxied(tmp_path_factory.mktemp("network")) as made:
+        yield made
         helpers.close()
 
 

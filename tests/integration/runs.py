@@ -13,6 +13,8 @@ from connectors.kafka.client import Outgoing
 from tests.integration import helpers, verifier
 from tests.pipeline.helpers import ROOT, write_csv
 
+POISON = [b"{broken", b"[1, 2]", b'{"f0": "text", "f1": 1.0, "f2": 1.0, "y": 1}', b"\xff\xfe", b""]
+
 
 def config(bootstrap: str, source: str, out: str, dead: str, *, delivery: str, task: str = "binary") -> str:
     """A configuration that reads a topic to its present end."""

@@ -13,8 +13,8 @@ from connectors.kafka.client import Outgoing
 from connectors.recording import RecordingReader, Stretch
 from pipeline.__main__ import main
 from tests.integration import helpers
-from tests.integration.runs import config
-from tests.integration.test_kafka_run import POISON, consumed, weights
+from tests.integration.runs import POISON, config
+from tests.integration.test_kafka_run import consumed, weights
 from tests.pipeline.helpers import read_jsonl, streamnn, write_csv
 
 EVENTS = 400

@@ -1,0 +1,196 @@
+"""A topic that is fed while a test lasts, and runs of `streamnn run` that learn it meanwhile.
+
+In: addresses and topics. Out: `Feeder` writes events at a modest rate; a `Worker` is one model in a folder of its own,
+whose process a test starts, signals and looks at; `Log` prints what happens.
+"""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Producer
+
+from tests.integration import helpers
+from tests.integration.runs import POISON, config
+from tests.pipeline.helpers import ROOT
+
+NEVER_S = 1e6  # an idle partition is waited for, so that the order is a function of the records
+EXIT_S = 120.0
+
+Sample = tuple[float, float, int]  # seconds, resident MB, open files
+
+
+class Log:
+    """What has happened, printed as it happens."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self.counts: dict[str, int] = {}
+
+    def say(self, kind: str, text: str = "") -> None:
+        """Print an event, and count its kind."""
+        self.counts[kind] = self.counts.get(kind, 0) + 1
+        print(f"{time.monotonic() - self._began:8.1f} s  {kind} {text}", flush=True)
+
+
+class Feeder:
+    """Writes events at a modest rate, malformed ones among them, with rising timestamps, until it is told to stop.
+
+    With a delivery that never times out nothing is written twice or out of order.
+    """
+
+    def __init__(self, bootstrap: str, topic: str, *, seed: int, rate: float = 50.0, partitions: int = 4) -> None:
+        self._topic, self._random = topic, random.Random(seed)
+        self._rate, self._partitions = rate, partitions
+        self._producer = Producer(
+            {
+                "bootstrap.servers": bootstrap,
+                "enable.idempotence": True,
+                "message.timeout.ms": 0,
+                "reconnect.backoff.max.ms": 500,
+                "log_level": 2,
+            }
+        )
+        self._stop, self._failed = threading.Event(), list[str]()
+        self._thread = threading.Thread(target=self._run)
+        self.written = 0
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still writes."""
+        return self._thread.is_alive()
+
+    def stop(self) -> None:
+        """Write what is under way, and stop."""
+        self._stop.set()
+        self._thread.join()
+        assert self._producer.flush(60.0) == 0
+        assert self._failed == []
+
+    def close(self) -> None:
+        """Stop, and leave what is under way."""
+        self._stop.set()
+        self._thread.join()
+        self._producer.purge()
+
+    def _run(self) -> None:
+        stamp_ms, began = int(time.time() * 1000), time.monotonic()
+        while not self._stop.wait(0.05):
+            while self.written < (time.monotonic() - began) * self._rate:
+                stamp_ms = max(stamp_ms + 1, int(time.time() * 1000))
+                where = self._random.randrange(self._partitions)
+                self._producer.produce(
+                    self._topic, self._value(), partition=where, timestamp=stamp_ms, on_delivery=self._done
+                )
+                self.written += 1
+            self._producer.poll(0)
+
+    def _value(self) -> bytes:
+        if self._random.random() < 0.01:
+            return self._random.choice(POISON)
+        x = [self._random.gauss(0.0, 1.0) for _ in range(3)]
+        label = int(x[0] - 0.7 * x[1] + self._random.gauss(0.0, 0.2) > 0)
+        return json.dumps({"f0": x[0], "f1": x[1], "f2": x[2], "y": label}).encode()
+
+    def _done(self, error: object, _: object) -> None:
+        if error is not None:
+            self._failed.append(str(error))
+
+
+class Worker:
+    """`streamnn run` for one model in a folder of its own.
+
+    With `seen_at` the run is given that address instead of the broker's. It takes a checkpoint every `every_s` seconds.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        bootstrap: str,
+        source: str,
+        log: Log,
+        *,
+        delivery: str = "transactional",
+        seen_at: str = "",
+        every_s: float = 2.0,
+    ) -> None:
+        self.folder, self.name, self._log = folder, folder.name, log
+        folder.mkdir()
+        out, dead = helpers.topic(bootstrap, 2), helpers.topic(bootstrap, 1)
+        text = config(seen_at or bootstrap, source, out, dead, delivery=delivery)
+        text = text.replace(f'model = "{source}"', f'model = "{helpers.fresh(self.name)}"')
+        text = text.replace("every_events = 50\n", f"every_events = 100000\nevery_s = {every_s}\n")
+        text = text.replace("[checkpoint]", f"idle_wait_s = {NEVER_S}\nstart_wait_s = {EXIT_S}\n[checkpoint]")
+        (folder / "run.toml").write_text(text + '[rate]\ncontrol = "fixed"\n')
+        self._process: subprocess.Popen[bytes] | None = None
+        self.samples: list[Sample] = []
+
+    def start(self, client: str, *, until: str = "forever") -> None:
+        """Start it."""
+        words = ["-m", "pipeline", "run", "run.toml", "--quiet"]
+        words += ["--set", f"kafka.until={until}", "--set", f"kafka.client={client}"]
+        with (self.folder / "said.txt").open("ab") as said:
+            self._process = subprocess.Popen(
+                [sys.executable, *words],
+                cwd=self.folder,
+                env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONFAULTHANDLER": "1"},
+                stdout=said,
+                stderr=said,
+            )
+        self._log.say("start", f"{self.name} ({client})")
+
+    def sample(self) -> None:
+        """Look how large it is; it has to live."""
+        assert self._process is not None
+        assert self._process.poll() is None, f"{self.name} ended by itself: {self.said()}"
+        proc = Path(f"/proc/{self._process.pid}")
+        lines = (proc / "status").read_text().splitlines()
+        resident = next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS")), 0.0)
+        self.samples.append((time.monotonic(), resident, sum(1 for _ in (proc / "fd").iterdir())))
+
+    def end(self, number: signal.Signals) -> None:
+        """Send a signal, and wait until it has ended as it should.
+
+        Told to stop while the broker is away, or a transaction has not recovered from that, it may fail after a while; told so
+        while it is being imported, it dies.
+        """
+        assert self._process is not None
+        self._process.send_signal(number)
+        code = self._ended(EXIT_S, number.name)
+        self._log.say(number.name, f"{self.name}: exit code {code}")
+        if number == signal.SIGKILL:
+            assert code == -number
+        else:
+            gave_up = code == 1 and "the process is to stop" in self.said()
+            assert code in (0, -number) or gave_up, self.said()
+
+    def finish(self) -> None:
+        """Wait until it has come to the end of the topic."""
+        assert self._ended(2 * EXIT_S, "its start") == 0, self.said()
+
+    def _ended(self, limit_s: float, since: str) -> int:
+        assert self._process is not None
+        try:
+            return self._process.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            self._process.send_signal(signal.SIGABRT)  # has it write where it stands
+            self._process.wait()
+        pytest.fail(f"{self.name} did not end within {limit_s:g} s of {since}: {self.said(6000)}")
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
+    def said(self, most: int = 1000) -> str:
+        """The end of what it has written."""
+        return (self.folder / "said.txt").read_text()[-most:]
