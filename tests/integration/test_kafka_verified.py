@@ -2,13 +2,15 @@
 
 import os
 import random
+import signal
 import time
 
 import pytest
 
+from pipeline.faults import CRASH_POINTS
 from tests.integration import helpers, runs, verifier
 
-POISON = [b"{broken", b"[1, 2]", b'{"f0": "text", "f1": 1.0, "f2": 1.0, "y": 1}', b"\xff\xfe", b"", None]
+POISON = [*runs.POISON, None]
 
 
 def mixed(folder, events):
@@ -68,6 +70,55 @@ def test_other_tasks(bootstrap, tmp_path, task):
     made[20:20] = [b'{"f0": 1.0}', b'{"f1": 2.0, "f2": null, "y": null}', b'{"f0": Infinity}', b'{"y": [1]}']
     runs.prepared(tmp_path, bootstrap, runs.spread(made), task=task)
     runs.finished(tmp_path)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(
+    ("client", "delivery"), [("kafka-python", "transactional"), ("confluent-kafka", "at_least_once")]
+)
+def test_killed_at_every_crash_point(bootstrap, tmp_path, client, delivery):
+    """Killed (-9) at one named point of the code after the other, every event counts once.
+
+    There is no commit to be killed at without transactions: positions are advisory then.
+    """
+    points = [p for p in CRASH_POINTS if delivery == "transactional" or not p.endswith("_commit")]
+    prepared(tmp_path, bootstrap, 200 * len(points), delivery=delivery)
+    chosen = ("--set", f"kafka.client={client}")
+    for point in points:
+        before, process = runs.reached(tmp_path), runs.run(tmp_path, *chosen, STREAMNN_CRASH_AT=f"{point}:3")
+        said, _ = process.communicate(timeout=300)
+        assert process.returncode == -signal.SIGKILL, (point, said)
+        assert runs.reached(tmp_path) > before, point
+        assert verifier.halfway(tmp_path / "run.toml") == [], point
+    runs.finished(tmp_path, *chosen)
+    repeats = verifier.repeated(tmp_path / "run.toml")
+    print(f"predictions that are there more than once: {repeats}")
+    assert (repeats == 0) == (delivery == "transactional")
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(
+    ("client", "delivery"), [("kafka-python", "at_least_once"), ("confluent-kafka", "transactional")]
+)
+def test_stopped_in_order(bootstrap, tmp_path, client, delivery):
+    """SIGTERM ends a run with 0 in the middle of learning; what it has handled is written and committed, and not more.
+
+    So even without transactions nothing is there twice after the next life, which goes on behind it.
+    """
+    prepared(tmp_path, bootstrap, 3000, delivery=delivery)
+    chosen, lives = ("--set", f"kafka.client={client}"), list[int]()
+    for _ in range(2):
+        before, process = runs.reached(tmp_path), runs.run(tmp_path, *chosen)
+        helpers.until(lambda: runs.reached(tmp_path) > before, 120.0)  # noqa: B023
+        process.terminate()
+        said, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, said
+        lives.append(runs.reached(tmp_path))
+        assert verifier.halfway(tmp_path / "run.toml") == []
+        assert verifier.committed_records(tmp_path / "run.toml") == lives[-1]
+    assert lives[0] < lives[1] < 3000, "stopped when everything was learned"
+    runs.finished(tmp_path, *chosen)
+    assert verifier.repeated(tmp_path / "run.toml") == 0
 
 
 @pytest.mark.heavy

@@ -85,6 +85,11 @@ def repeated(path: Path) -> int:
     return len(places) - len(set(places))
 
 
+def committed_records(path: Path) -> int:
+    """Count the records before the positions that a run has committed; none may have been deleted."""
+    return sum(at.offset for at in _committed(_read(path)).values())
+
+
 def halfway(path: Path) -> list[str]:
     """Return what is wrong with a run that was interrupted, a line each."""
     config = _read(path)
