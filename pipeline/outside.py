@@ -106,6 +106,7 @@ def connect(config: Config, spec: StreamSpec, schema: Schema, stopping: threadin
                 group=k.group or k.model,
                 identity=k.transactional_id or f"streamnn-{k.model}",
                 timeout_s=k.transaction_timeout_s,
+                start_wait_s=k.start_wait_s,
                 give_up_s=k.give_up_s,
                 stopping=stopping.is_set,
             )
@@ -114,6 +115,7 @@ def connect(config: Config, spec: StreamSpec, schema: Schema, stopping: threadin
             made,
             codec(config, schema, spec),
             commits=commits is None,
+            start_wait_s=k.start_wait_s,
             give_up_s=k.give_up_s,
             poll_s=config.mode.max_wait_ms / 1000 / POLLS_A_WAIT if config.mode.batch > 1 else 0.0,
         )
@@ -125,7 +127,7 @@ def connect(config: Config, spec: StreamSpec, schema: Schema, stopping: threadin
             )
         source = _recorded(config, spec, schema) or open_source(spec, schema)
     if channel is None and (k.predictions_topic or k.dead_letters_topic):
-        channel = Delivery(made, give_up_s=k.give_up_s, stopping=stopping.is_set)
+        channel = Delivery(made, start_wait_s=k.start_wait_s, give_up_s=k.give_up_s, stopping=stopping.is_set)
     predictions: Sink[Predictions] | None = None
     if k.predictions_topic and channel is not None:
         predictions = KafkaPredictions(channel, k.predictions_topic, model=k.model)

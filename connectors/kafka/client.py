@@ -11,11 +11,12 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
 from connectors.errors import ConnectorError
 from connectors.records import Record
 
+T = TypeVar("T")
 Fault = Literal[
     "unreachable",  # no broker answers (now)
     "unknown_topic",  # the topic or partition does not exist
@@ -91,6 +92,23 @@ class Settled:
 SESSION_S = 6.0  # without a heartbeat for so long a member is out; brokers take no less
 HEARTBEAT_S = 1.0
 SILENT_S = 60.0  # without a `poll` for so long too: the process hangs
+
+
+def answered(ask: Callable[[], T], wait_s: float) -> T:
+    """Ask again while the cluster does not answer: one that is starting answers some questions long before others.
+
+    Args:
+        ask: raises LogError("unreachable") where nobody answers in time.
+        wait_s: it is not asked again once so long has passed since the first time.
+    """
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            return ask()
+        except LogError as error:
+            if error.fault != "unreachable" or time.monotonic() >= deadline:
+                raise
+        time.sleep(0.2)
 
 
 def known_partitions(look_up: Callable[[], tuple[int, ...]]) -> tuple[int, ...]:

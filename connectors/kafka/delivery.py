@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from connectors.errors import SinkError
-from connectors.kafka.client import Fault, Library, LogError, LogWriter, Outgoing, known_partitions
+from connectors.kafka.client import Fault, Library, LogError, LogWriter, Outgoing, answered, known_partitions
 
 _log = logging.getLogger(__name__)
 
@@ -116,6 +116,7 @@ class Delivery:
     Args:
         library: makes the client.
         in_flight: records under way at most; beyond, `write` waits.
+        start_wait_s: how long one that does not answer is waited for when it is opened.
         give_up_s: how long a cluster that does not answer is waited for; 0 = for ever.
         stopping: True once the process is to stop: then acknowledgements are waited for a few seconds only.
         clock: monotonic seconds.
@@ -126,11 +127,12 @@ class Delivery:
         library: Library,
         *,
         in_flight: int = 10_000,
+        start_wait_s: float = 0.0,
         give_up_s: float = 0.0,
         stopping: Callable[[], bool] = never,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._library, self._most = library, in_flight
+        self._library, self._most, self._start_wait_s = library, in_flight, start_wait_s
         self._give_up_s, self._stopping, self._clock = give_up_s, stopping, clock
         self._writer: LogWriter | None = None
         self._failed: list[Outgoing] = []  # given up by the library, and to be given to it again
@@ -143,11 +145,13 @@ class Delivery:
         """Connect."""
         self.opened_ms = self.opened_ms or time.time_ns() // 1_000_000
         if self._writer is None:
-            self._writer = connect(lambda: self._library.writer(transactional_id="", transaction_timeout_s=60.0))
+            self._writer = connect(
+                lambda: self._library.writer(transactional_id="", transaction_timeout_s=60.0), self._start_wait_s
+            )
 
     def partitions(self, topic: str) -> int:
         """Return how many partitions a topic has."""
-        return count_partitions(self._opened(), topic)
+        return count_partitions(self._opened(), topic, self._start_wait_s)
 
     def write(self, record: Outgoing) -> None:
         """Take a record."""
@@ -284,26 +288,26 @@ def attempt(writer: LogWriter, record: Outgoing) -> LogError | None:
     return LogError("unreachable", "a record is stuck under way")
 
 
-def connect(make: Callable[[], LogWriter]) -> LogWriter:
+def connect(make: Callable[[], LogWriter], wait_s: float) -> LogWriter:
     """Make a writer at the start.
 
     Raises:
         SinkError: it does not come about.
     """
     try:
-        return make()
+        return answered(make, wait_s)
     except LogError as error:
         raise told(error, "cannot write to Kafka") from error
 
 
-def count_partitions(writer: LogWriter, topic: str) -> int:
+def count_partitions(writer: LogWriter, topic: str, wait_s: float) -> int:
     """Return how many partitions a topic has.
 
     Raises:
         SinkError: it does not exist, or nobody answers.
     """
     try:
-        found = known_partitions(lambda: writer.partitions(topic, timeout_s=LOOK_UP_S))
+        found = answered(lambda: known_partitions(lambda: writer.partitions(topic, timeout_s=LOOK_UP_S)), wait_s)
     except LogError as error:
         raise told(error, f"cannot look up topic {topic!r}") from error
     if not found:

@@ -29,7 +29,7 @@ import numpy as np
 from connectors.base import Codec
 from connectors.errors import SourceError
 from connectors.kafka import beginning
-from connectors.kafka.client import Library, LogError, LogReader, Partition
+from connectors.kafka.client import Library, LogError, LogReader, Partition, answered
 from connectors.kafka.merge import ArrivalMerge, Merge, TimestampMerge
 from connectors.kafka.positions import PositionTrail
 from connectors.kafka.settings import KafkaReading
@@ -77,6 +77,7 @@ class KafkaSource:
         library: makes the client.
         codec: turns records into columns.
         commits: whether `commit` stores positions under the group; False if a transaction does.
+        start_wait_s: how long a cluster that does not answer is waited for when it is opened.
         give_up_s: how long a cluster that is lost while reading is waited for; 0 = for ever.
         poll_s: about how long a poll waits for a record, at least 1 ms and at most 100; 0 = that.
         merge: makes what merges the partitions, which it is given in their order; None = as `reading.order` says.
@@ -90,13 +91,15 @@ class KafkaSource:
         codec: Codec,
         *,
         commits: bool = True,
+        start_wait_s: float = 0.0,
         give_up_s: float = 0.0,
         poll_s: float = 0.0,
         merge: Callable[[Sequence[Partition]], Merge] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._reading, self._library, self._codec = reading, library, codec
-        self._commits, self._give_up_s, self._make_merge, self._clock = commits, give_up_s, merge, clock
+        self._commits, self._make_merge, self._clock = commits, merge, clock
+        self._start_wait_s, self._give_up_s = start_wait_s, give_up_s
         self._poll_s = min(max(poll_s, _SHORTEST_POLL_S), _POLL_S) if poll_s else _POLL_S
         self.note = ""  # stored with the next commit
         self._reader: LogReader | None = None
@@ -119,6 +122,26 @@ class KafkaSource:
 
     def open(self, offset: int, state: Mapping[str, Any] | None) -> None:
         """Connect, find the positions to go on from, and begin to read."""
+        reading = self._reading
+        try:
+            reader, positions = answered(lambda: self._begin(state), self._start_wait_s)
+        except LogError as error:
+            raise self._told(error) from error
+        count = len(self._partitions)
+        if self._make_merge is not None:
+            self._merge = self._make_merge(self._partitions)
+        else:
+            self._merge = TimestampMerge(count) if reading.order == "timestamp" else ArrivalMerge(count)
+        at = np.array([positions[partition] for partition in self._partitions], dtype=np.int64)
+        self._trail = PositionTrail(offset, at, reading.most_uncommitted)
+        self._next = dict(positions)
+        self._looked = self._clock()
+        reader.assign(positions)
+        self._first_left = self._left()
+        self._finish()
+
+    def _begin(self, state: Mapping[str, Any] | None) -> tuple[LogReader, dict[Partition, int]]:
+        """Connect, and find the positions to go on from; it may be called again after a LogError."""
         reading, positions = self._reading, dict[Partition, int]()
         try:
             self._reader = reader = self._library.reader(group=reading.group, committed_only=reading.committed_only)
@@ -133,6 +156,7 @@ class KafkaSource:
                 positions |= dict(sorted(found.items()))
             if state is None:
                 self._codec.load({})
+                self._lost = 0
             else:
                 self._take_back(state)
             positions, lost = beginning.in_range(reader, reading, positions)
@@ -140,24 +164,10 @@ class KafkaSource:
             self._partitions = beginning.in_order(positions, reading, state)
             ends = [beginning.last(reader, one, self._of(one.topic)) for one in reading.topics]
             self._ends = {p: end for some in ends for p, end in (some or {}).items()} if ends[0] is not None else None
-        except LogError as error:
-            self.close()
-            raise self._told(error) from error
-        except SourceError:
+        except (LogError, SourceError):
             self.close()
             raise
-        count = len(self._partitions)
-        if self._make_merge is not None:
-            self._merge = self._make_merge(self._partitions)
-        else:
-            self._merge = TimestampMerge(count) if reading.order == "timestamp" else ArrivalMerge(count)
-        at = np.array([positions[partition] for partition in self._partitions], dtype=np.int64)
-        self._trail = PositionTrail(offset, at, reading.most_uncommitted)
-        self._next = dict(positions)
-        self._looked = self._clock()
-        reader.assign(positions)
-        self._first_left = self._left()
-        self._finish()
+        return reader, positions
 
     def poll(self, events: int) -> Chunk | None:
         """Return the next records in the merged order."""

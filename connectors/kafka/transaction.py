@@ -108,7 +108,7 @@ class Transaction:
             minutes).
         in_flight: records under way at most; beyond, `write` waits.
         most_records: records kept until the commit; a checkpoint is due there, and four times as many are refused.
-        give_up_s, stopping, clock: as for `Delivery`.
+        start_wait_s, give_up_s, stopping, clock: as for `Delivery`.
     """
 
     def __init__(
@@ -121,13 +121,14 @@ class Transaction:
         timeout_s: float = 300.0,
         in_flight: int = 10_000,
         most_records: int = 250_000,
+        start_wait_s: float = 0.0,
         give_up_s: float = 0.0,
         stopping: Callable[[], bool] = never,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._library, self._topic, self._group, self._identity = library, source_topic, group, identity
         self._timeout_s, self._in_flight, self._most = timeout_s, in_flight, most_records
-        self._give_up_s, self._stopping, self._clock = give_up_s, stopping, clock
+        self._start_wait_s, self._give_up_s, self._stopping, self._clock = start_wait_s, give_up_s, stopping, clock
         self._owner = secrets.token_hex(8)
         self._writer: LogWriter | None = None
         self._records: list[Outgoing] = []  # written since the last commit
@@ -179,11 +180,11 @@ class Transaction:
         """Connect and fence whoever ran before, if that has not been done."""
         self.opened_ms = self.opened_ms or time.time_ns() // 1_000_000
         if self._writer is None and not self.fenced:
-            self._writer = connect(self._make)
+            self._writer = connect(self._make, self._start_wait_s)
 
     def partitions(self, topic: str) -> int:
         """Return how many partitions a topic has."""
-        return count_partitions(self._opened(), topic)
+        return count_partitions(self._opened(), topic, self._start_wait_s)
 
     def write(self, record: Outgoing) -> None:
         """Take a record into the transaction."""
@@ -331,7 +332,7 @@ class Transaction:
 
     def _found(self) -> dict[Partition, Committed]:
         """Return what is committed; a coordinator that moves, or comes back with its broker, is waited for."""
-        deadline = self._clock() + _FIND_S
+        deadline = self._clock() + max(self._start_wait_s, _FIND_S)
         while True:
             try:
                 return self._committed(settled=True)

@@ -167,7 +167,7 @@ class Worker:
         code = self._ended(EXIT_S, number.name)
         self._log.say(number.name, f"{self.name}: exit code {code}")
         if number == signal.SIGKILL:
-            assert code == -number
+            assert code == -number, self.said(6000)
         else:
             gave_up = code == 1 and "the process is to stop" in self.said()
             assert code in (0, -number) or gave_up, self.said()
