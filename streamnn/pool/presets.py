@@ -25,6 +25,7 @@ NETWORKS: dict[Preset, tuple[NetSpec, ...]] = {
         NetSpec(name="net_replay_short", rate=THIRD, again=3, window=200),
         NetSpec(name="net_replay_all", rate=THIRD, again=8, window=0),
         NetSpec(name="net_replay_lean", rate=THIRD, again=8, lean=True),
+        NetSpec(name="net_replay_quick", again=8, window=0, lean=True),
     ),
 }
 
