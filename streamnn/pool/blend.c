@@ -1,10 +1,11 @@
-/* Mix values: two hedges, two gradient stacks, a least-squares stack, inverse powers of error and the leader, and a hedge
-   over these seven, served in one of three ways; see blend.py.
+/* Mix values: two hedges, two gradient stacks, two recursive ones (least squares, least absolute errors), inverse powers of
+   error and the leader, and a hedge over these eight, served in one of three ways; see blend.py.
 
    Axes: M members, N = M + 1. */
 
-#define MIXES 7
+#define MIXES 8
 #define FINALS 3
+#define NEAR 0.1 /* an error that counts as none: the stack of least absolute errors weighs others by their size */
 static const double ETA[2] = {0.1, 0.3}, SHARE[2] = {0.01, 0.003}, CUT[2] = {1.5, 2.0};
 
 typedef struct {
@@ -13,8 +14,8 @@ typedef struct {
   double *own;     /* the mixture's, and the remaining weight of both */
   double *hedge;   /* [2, M] */
   double *stack;   /* [2, M] by the sign and by the size of the error */
-  double *squares; /* [M] weights */
-  double *spread;  /* [M, M] */
+  double *squares; /* [2, M] weights: least squares, and least absolute errors */
+  double *spread;  /* [2, M, M] */
   double *top;     /* [MIXES] hedge over the mixtures */
   double *finals;  /* [FINALS] mean of the absolute error of each way to serve them, slow */
   int64_t *count;  /* [1] */
@@ -80,9 +81,11 @@ static double combine(const State *s, int64_t M, const double *said, double *p, 
     for (int64_t m = 0; m < M; m++) at += s->stack[t * M + m] * d[m];
     mix[2 + t] = inside(s, mix[0] + *scale * at);
   }
-  double at = 0.0;
-  for (int64_t m = 0; m < M; m++) at += s->squares[m] * d[m];
-  mix[4] = inside(s, mix[0] + *scale * at);
+  for (int t = 0; t < 2; t++) {
+    double at = 0.0;
+    for (int64_t m = 0; m < M; m++) at += s->squares[t * M + m] * d[m];
+    mix[t ? 7 : 4] = inside(s, mix[0] + *scale * at);
+  }
   for (int64_t m = 0; m < M; m++) {
     double ratio = s->error[m] > 0 ? least / s->error[m] : 1.0, r2 = ratio * ratio, r4 = r2 * r2, r8 = r4 * r4;
     double w = r8 * r8 * r4;
@@ -126,20 +129,24 @@ static double learn(State *s, int64_t M, const double *said, double y) {
     double step = t ? 0.03 * e / size : 0.001 * ((e > 0) - (e < 0));
     for (int64_t m = 0; m < M; m++) w[m] -= step * d[m];
   }
-  double den = 0.999, trace = 0.0;
-  for (int64_t i = 0; i < M; i++) k[i] = 0.0;
-  for (int64_t j = 0; j < M; j++)
-    for (int64_t i = 0; i < M; i++) k[i] += s->spread[j * M + i] * d[j];
-  e = target;
-  for (int64_t i = 0; i < M; i++) den += k[i] * d[i], e -= s->squares[i] * d[i];
-  for (int64_t i = 0; i < M; i++) {
-    double part = k[i] / den;
-    s->squares[i] += part * e;
-    for (int64_t j = 0; j < M; j++) s->spread[i * M + j] -= part * k[j];
-    trace += s->spread[i * M + i];
+  for (int t = 0; t < 2; t++) {
+    double *w = s->squares + t * M, *spread = s->spread + t * M * M, den = 0.999, trace = 0.0;
+    for (int64_t i = 0; i < M; i++) k[i] = 0.0;
+    for (int64_t j = 0; j < M; j++)
+      for (int64_t i = 0; i < M; i++) k[i] += spread[j * M + i] * d[j];
+    e = target;
+    for (int64_t i = 0; i < M; i++) e -= w[i] * d[i];
+    if (t) den *= fabs(e) > NEAR ? fabs(e) : NEAR;
+    for (int64_t i = 0; i < M; i++) den += k[i] * d[i];
+    for (int64_t i = 0; i < M; i++) {
+      double part = k[i] / den;
+      w[i] += part * e;
+      for (int64_t j = 0; j < M; j++) spread[i * M + j] -= part * k[j];
+      trace += spread[i * M + i];
+    }
+    if (trace < 1e4)
+      for (int64_t i = 0; i < M * M; i++) spread[i] /= 0.999;
   }
-  if (trace < 1e4)
-    for (int64_t i = 0; i < M * M; i++) s->spread[i] /= 0.999;
   /* errors, with more weight at the start, so that the first few tell at once who is near */
   double w = 1.0 / (double)(s->count[0] + 1);
   w = w < 0.01 ? 0.01 : w;

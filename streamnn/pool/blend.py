@@ -1,4 +1,4 @@
-"""Seven mixtures of the members' values, and a hedge over these: who is right is learned as well.
+"""Eight mixtures of the members' values, and a hedge over these: who is right is learned as well.
 
 Members are first clipped to the range of values seen, 10 % wider. S is the exponential (.01) absolute error of what was
 served, d_m the members' distance from the first hedge in units of S.
@@ -9,8 +9,9 @@ served, d_m the members' distance from the first hedge in units of S.
     squares   the same with w by recursive least squares, keep .999
     powers    weights error^-20
     leader    the member with the least absolute error over the last thousand
-    top       a hedge (eta .3, share .003) over these seven
-    served    the mean of the seven under its weights, their median, or the leader alone: whichever had the least absolute
+    absolute  as squares, each event weighing 1 / max(its error / S, .1): the least absolute error instead of the least squares
+    top       a hedge (eta .3, share .003) over these eight
+    served    the mean of the eight under its weights, their median, or the leader alone: whichever had the least absolute
               error over the last thousand (a mean is near where errors are even, and never exact where values repeat)
 
 Axes: K rows, M members, S pending events.
@@ -23,7 +24,7 @@ from streamnn.operations import Operations
 from streamnn.pool.layout import Array, Arrays
 from streamnn.pool.native import call
 
-MIXTURES = ("hedge_slow", "hedge_fast", "stack_sign", "stack_size", "squares", "powers", "leader")
+MIXTURES = ("hedge_slow", "hedge_fast", "stack_sign", "stack_size", "squares", "powers", "leader", "absolute")
 FINALS = 3
 FloatArray = npt.NDArray[np.float64]
 
@@ -36,8 +37,8 @@ def init(members: int, pending: int) -> Arrays:
         "own": np.array([0.0, 1.0]),
         "hedge": np.full((2, members), 1 / members),
         "stack": np.zeros((2, members)),
-        "squares": np.zeros(members),
-        "spread": np.eye(members),
+        "squares": np.zeros((2, members)),
+        "spread": np.stack([np.eye(members)] * 2),
         "top": np.full(len(MIXTURES), 1 / len(MIXTURES)),
         "finals": np.zeros(FINALS),
         "count": np.zeros(1, dtype=np.int64),

@@ -47,6 +47,7 @@ _ALL = (
     replace(_REPLAY, name="value_replay_short", window=200),
     replace(_REPLAY, name="value_replay_all", again=8, window=0),
     replace(_REPLAY, name="value_replay_lean", again=8, lean=True),
+    replace(_REPLAY, name="value_replay_quick", rate=1.0, again=8, window=0, lean=True),
 )
 _ABSOLUTE = tuple(
     replace(s, name=s.name.replace("value", "residual_absolute"), residual=True, objective="absolute")

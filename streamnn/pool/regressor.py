@@ -85,7 +85,7 @@ class ValuePool:
     def weights(self) -> dict[str, tuple[float, float]]:
         """Each member's weight in the first hedge (they sum to 1) and in the least-squares stack (free in sign)."""
         state = self.state["blend"]
-        pairs = zip(state["hedge"][0].tolist(), state["squares"].tolist(), strict=True)
+        pairs = zip(state["hedge"][0].tolist(), state["squares"][0].tolist(), strict=True)
         return dict(zip(self.members, pairs, strict=True))
 
     def grow(self, *, numeric: int, plain: int) -> None:

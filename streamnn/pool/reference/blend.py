@@ -12,6 +12,7 @@ from streamnn.pool.layout import Arrays
 from streamnn.pool.reference.common import PREDICT, Vector
 
 ETAS, SHARES, CUTS = (0.1, 0.3), (0.01, 0.003), (1.5, 2.0)
+NEAR = 0.1
 
 
 def run(
@@ -51,7 +52,7 @@ def _inside(s: Arrays, p: Vector) -> Vector:
 
 
 def _combine(s: Arrays, said: Vector) -> tuple[Vector, Vector, Vector, float]:
-    """Members within the range [M], their distances from the first hedge [M], the mixtures [7], and S."""
+    """Members within the range [M], their distances from the first hedge [M], the mixtures [8], and S."""
     p, error = _inside(s, said), s["error"][0]
     mixed = np.zeros(len(MIXTURES))
     for h, cut in enumerate(CUTS):
@@ -59,8 +60,8 @@ def _combine(s: Arrays, said: Vector) -> tuple[Vector, Vector, Vector, float]:
         mixed[h] = s["hedge"][h, near] @ p[near] / s["hedge"][h, near].sum()
     scale = s["own"][0] / (1 - s["own"][1]) if s["own"][0] > 0 else 1.0
     d = np.clip((p - mixed[0]) / scale, -5, 5)
-    weights = np.stack([*s["stack"], s["squares"]])
-    mixed[2:5] = _inside(s, mixed[0] + scale * (weights @ d))
+    weights = np.stack([*s["stack"], *s["squares"]])
+    mixed[[2, 3, 4, 7]] = _inside(s, mixed[0] + scale * (weights @ d))
     power = np.where(error > 0, error.min() / np.where(error > 0, error, 1.0), 1.0) ** 20
     mixed[5] = power @ p / power.sum() if power.sum() > 0 else p[0]
     mixed[6] = p[int(np.argmin(s["error"][1]))]
@@ -87,12 +88,13 @@ def _learn(s: Arrays, said: Vector, y: float) -> float:
     errors = s["stack"] @ d - target
     s["stack"][0] -= 0.001 * np.sign(errors[0]) * d
     s["stack"][1] -= 0.03 * errors[1] / (1 + d @ d) * d
-    k = s["spread"] @ d
-    gain = k / (0.999 + k @ d)
-    s["squares"] += gain * (target - s["squares"] @ d)
-    s["spread"] -= np.outer(gain, k)
-    if np.trace(s["spread"]) < 1e4:
-        s["spread"] /= 0.999
+    for absolute, (w, spread) in enumerate(zip(s["squares"], s["spread"], strict=True)):
+        k, miss = spread @ d, target - w @ d
+        gain = k / (0.999 * (max(abs(miss), NEAR) if absolute else 1.0) + k @ d)
+        w += gain * miss
+        spread -= np.outer(gain, k)
+        if np.trace(spread) < 1e4:
+            spread /= 0.999
     count = int(s["count"][0])
     for error, least in zip(s["error"], (0.01, 0.001), strict=True):
         error += max(1 / (count + 1), least) * (np.abs(p - y) - error)
