@@ -103,8 +103,12 @@ class Prepared:
         return Assembled(self.config, self.resolved, loop, store, checkpoint, self.stopping)
 
 
-def prepare(config: Config) -> Prepared:
+def prepare(config: Config, waiting: Callable[[], None] = lambda: None) -> Prepared:
     """Make the parts of a run.
+
+    Args:
+        config: settings.
+        waiting: called every second or so while an output that does not take what is written is waited for.
 
     Raises:
         SettingsError: a setting is out of range or contradicts another; the message names it.
@@ -131,7 +135,12 @@ def prepare(config: Config) -> Prepared:
     )
     resolved = resolve(config.stream, look(spec) if has_head(spec.source) else StreamHead((), 0))
     stopping = threading.Event()
-    outside = connect(config, spec, resolved.schema, stopping)
+
+    def stops() -> bool:
+        waiting()
+        return stopping.is_set()
+
+    outside = connect(config, spec, resolved.schema, stops)
     if outside.commits is not None and config.checkpoint.keep < 2:
         raise SettingsError("checkpoint.keep is 1, but a transaction needs at least 2: the newest may not be committed")
     learner = model(config, resolved)

@@ -52,7 +52,8 @@ def replay(space: argparse.Namespace) -> int:
         config = _apart(config, read_settings(Config, None, overrides=space.set, given=flags(space)))
     if config.kafka.standby:
         raise SettingsError("kafka.standby is for `streamnn run`: a replay has the stream to itself")
-    code, figures = _drive(prepare(config), quiet=space.quiet, telemetry=None)
+    health = Health()
+    code, figures = _drive(prepare(config, health.beat), health, quiet=space.quiet, telemetry=None)
     if not space.quiet:
         print("\n".join(report.lines(figures)))
     if code == DONE and old is not None:
@@ -72,8 +73,8 @@ def run(space: argparse.Namespace) -> int:
         config = replace(config, checkpoint=replace(config.checkpoint, resume=True))
     if config.kafka.standby:
         standby.check(config)
-    telemetry = Telemetry() if config.telemetry.enabled else None
-    code, figures = _drive(prepare(config), quiet=space.quiet, telemetry=telemetry)
+    telemetry, health = Telemetry() if config.telemetry.enabled else None, Health()
+    code, figures = _drive(prepare(config, health.beat), health, quiet=space.quiet, telemetry=telemetry)
     if figures and not space.quiet:
         print("\n".join(report.lines(figures)))
     return DONE if code == 128 + signal.SIGTERM else code
@@ -136,15 +137,22 @@ COMMANDS = {
 }
 
 
-def _drive(prepared: Prepared, *, quiet: bool, telemetry: Telemetry | None) -> tuple[int, dict[str, Any]]:
+def _drive(
+    prepared: Prepared, health: Health, *, quiet: bool, telemetry: Telemetry | None
+) -> tuple[int, dict[str, Any]]:
     """Run a loop to its end with everything around it.
+
+    Args:
+        prepared: what is run.
+        health: what hears of it while it waits for an output.
+        quiet: without progress and report.
+        telemetry: what is told of it, if anything.
 
     Returns:
         The exit code and the report, which is empty if the process was stopped before its turn came.
     """
     config = prepared.config
     with ExitStack() as stack:
-        health = Health()
         if telemetry is not None:
             server = Server(telemetry.registry, health, host=config.telemetry.host, port=config.telemetry.port)
             stack.callback(server.close)
@@ -169,6 +177,7 @@ def _drive(prepared: Prepared, *, quiet: bool, telemetry: Telemetry | None) -> t
             if telemetry is not None:
                 telemetry.resumed(loop)
         health.ready = True
+        health.block()
         spare_collector()
         metric = report.headline(run.resolved.task)
         with (
@@ -177,12 +186,13 @@ def _drive(prepared: Prepared, *, quiet: bool, telemetry: Telemetry | None) -> t
         ):
 
             def told(loop: Prequential) -> None:
-                health.beat()
+                health.block()
                 if telemetry is not None:
                     telemetry.block(loop)
                 display.show(loop)
 
             def stop() -> bool:
+                health.beat()
                 health.draining = bool(got)
                 if turn is not None and run.store is not None:
                     turn.check(run.store)

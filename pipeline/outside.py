@@ -4,8 +4,7 @@ In: `Config` and the schema. Out: `Outside`. A source named `kafka:TOPIC` is a t
 a recording is read as that topic would be; everything else is a file, a stream of river's, or a generator.
 """
 
-import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,14 +71,15 @@ def has_head(source: str) -> bool:
     return not is_kafka(source) and not is_recording(source)
 
 
-def connect(config: Config, spec: StreamSpec, schema: Schema, stopping: threading.Event) -> Outside:
+def connect(config: Config, spec: StreamSpec, schema: Schema, stopping: Callable[[], bool]) -> Outside:
     """Make source and sinks; none is opened yet.
 
     Args:
         config: settings.
         spec: the stream, where it is no topic.
         schema: what records are decoded with.
-        stopping: set once the process is to stop: then a cluster that does not answer is waited for no longer.
+        stopping: asked while a cluster that does not answer is waited for; True ends the wait, since the process is to
+            stop.
 
     Raises:
         SettingsError: settings contradict one another.
@@ -108,7 +108,7 @@ def connect(config: Config, spec: StreamSpec, schema: Schema, stopping: threadin
                 timeout_s=k.transaction_timeout_s,
                 start_wait_s=k.start_wait_s,
                 give_up_s=k.give_up_s,
-                stopping=stopping.is_set,
+                stopping=stopping,
             )
         source = KafkaSource(
             reading(k, topic, config.labels.topic),
@@ -127,7 +127,7 @@ def connect(config: Config, spec: StreamSpec, schema: Schema, stopping: threadin
             )
         source = _recorded(config, spec, schema) or open_source(spec, schema)
     if channel is None and (k.predictions_topic or k.dead_letters_topic):
-        channel = Delivery(made, start_wait_s=k.start_wait_s, give_up_s=k.give_up_s, stopping=stopping.is_set)
+        channel = Delivery(made, start_wait_s=k.start_wait_s, give_up_s=k.give_up_s, stopping=stopping)
     predictions: Sink[Predictions] | None = None
     if k.predictions_topic and channel is not None:
         predictions = KafkaPredictions(channel, k.predictions_topic, model=k.model)

@@ -14,7 +14,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-STALE_S = 60.0  # a loop that has not finished a block for so long is not alive
+STALE_S = 60.0  # a loop that has given no sign for so long is not alive
 
 
 class ServerError(OSError):
@@ -30,25 +30,31 @@ class Health:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._beat_s = clock()
+        self._beat_s = self._block_s = clock()
         self.ready = False
         self.draining = False
         self.standing_by = False
 
     def beat(self) -> None:
-        """Say that the loop is alive."""
+        """Say that the loop is alive; it may be waiting for an output."""
         self._beat_s = self._clock()
 
+    def block(self) -> None:
+        """Say that the loop has finished a block, be it an empty one."""
+        self._beat_s = self._block_s = self._clock()
+
     def alive(self) -> tuple[bool, dict[str, Any]]:
-        """Tell whether the loop has moved lately, and how long ago."""
-        age = self._clock() - self._beat_s
-        return age < STALE_S, {"seconds_since_last_block": round(age, 3), "limit_seconds": STALE_S}
+        """Tell whether the loop has given a sign lately, and how long it has finished no block."""
+        sign, block = self._clock() - self._beat_s, self._clock() - self._block_s
+        told = {"seconds_since_last_sign": round(sign, 3), "seconds_since_last_block": round(block, 3)}
+        return sign < STALE_S, {**told, "limit_seconds": STALE_S}
 
     def serving(self) -> tuple[bool, dict[str, Any]]:
         """Tell whether events are taken in."""
         alive, told = self.alive()
         told |= {"opened": self.ready, "draining": self.draining, "standing_by": self.standing_by}
-        return self.ready and alive and not self.draining, told
+        moving = alive and self._clock() - self._block_s < STALE_S
+        return self.ready and moving and not self.draining, told
 
 
 class Server:

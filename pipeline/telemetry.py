@@ -89,6 +89,11 @@ class Telemetry:
             "streamnn_block_duration_seconds", "From one block of events to the next", buckets=SECONDS, registry=r
         )
         self._batch = Histogram("streamnn_micro_batch_events", "Events of a micro-batch", buckets=SIZES, registry=r)
+        Gauge(
+            "streamnn_block_age_seconds",
+            "Time since a block of events was finished: rises while an output takes nothing",
+            registry=r,
+        ).set_function(lambda: self._clock() - self._last)
         self._checkpoint_s = Histogram(
             "streamnn_checkpoint_duration_seconds", "Writing a checkpoint", buckets=SECONDS, registry=r
         )

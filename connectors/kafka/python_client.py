@@ -21,13 +21,14 @@ from kafka.net.compat import KafkaNetClient  # type: ignore[import-untyped]
 from kafka.net.manager import KafkaConnectionManager  # type: ignore[import-untyped]
 from kafka.net.selector import NetworkSelector  # type: ignore[import-untyped]
 
-from connectors.kafka.client import Committed, Fault, LogError, Outgoing, Partition, Settled, within
+from connectors.kafka.client import Committed, Fault, LogError, Outgoing, Partition, Settled, known_partitions, within
 from connectors.kafka.python_faults import call, milliseconds, translated
 from connectors.kafka.python_member import PythonMember, settings_of_member
 from connectors.kafka.settings import KafkaConnection
 from connectors.records import Origin, Record
 
 _ATTEMPT_S = 3.0
+_LOOK_UP_S = 10.0
 _TAKE_OVER_S = 15.0  # at least: an earlier transaction may have to be ended first
 _FETCH_BYTES = 4 * 2**20
 _MOST_POLLED = 5_000
@@ -86,7 +87,7 @@ class PythonLibrary:
                 "delivery_timeout_ms": 10_000,
             }
         producer = self._connect(kafka.KafkaProducer, settings, self._connection.producer, wait_s)
-        writer = PythonWriter(producer, lambda: self.reader(group="", committed_only=False))
+        writer = PythonWriter(producer, lambda: self.reader(group="", committed_only=False, wait_s=_LOOK_UP_S))
         if transactional_id:
             try:
                 writer.take_over(timeout_s=max(self._connection.start_wait_s, _TAKE_OVER_S))
@@ -249,15 +250,20 @@ class PythonWriter:
                 "kafka-python writes no record without key and value, and no header without a value; kafka.client ="
                 " confluent-kafka (extra fast) does",
             )
-        future = call(
-            self._producer.send,
-            record.topic,
-            value=record.value,
-            key=record.key,
-            headers=list(record.headers),
-            partition=record.partition,
-            timestamp_ms=record.timestamp_ms,
-        )
+        try:
+            future = call(
+                self._producer.send,
+                record.topic,
+                value=record.value,
+                key=record.key,
+                headers=list(record.headers),
+                partition=record.partition,
+                timestamp_ms=record.timestamp_ms,
+            )
+        except LogError as error:
+            if error.fault == "unreachable" and self._gone(record.topic):
+                raise LogError("unknown_topic", f"topic {record.topic!r} is not there any more") from error
+            raise
         self._waiting.append((record, future))
 
     @property
@@ -279,6 +285,13 @@ class PythonWriter:
             if future.failed():
                 failed.append((record, translated(future.exception, "failed")))
         return Settled(tuple(failed), len(self._waiting))
+
+    def _gone(self, topic: str) -> bool:
+        """Tell whether a topic does not exist: the library asks for it again and again, and then says that it had no time."""
+        try:
+            return not known_partitions(lambda: self.partitions(topic, timeout_s=_ATTEMPT_S))
+        except LogError:  # nobody answers
+            return False
 
     def begin(self) -> None:
         """Begin a transaction."""

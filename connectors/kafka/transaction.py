@@ -323,7 +323,7 @@ class Transaction:
                 break
             except LogError as again:
                 if again.fault in PERMANENT:
-                    raise told(again, "the producer cannot be made anew") from again
+                    raise told(again, "the transaction cannot go on") from again
                 patience.wait(again)
         self.recoveries += 1
         if error.fault == "too_large":

@@ -23,7 +23,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -153,7 +152,7 @@ def run_without(space: argparse.Namespace, folder: Path, records: int) -> Took:
     out = helpers.topic(space.bootstrap, PARTITIONS)
     config = settings(space, space.topic, out, folder / out, records)
     schema = resolve(config.stream, StreamHead((), 0)).schema
-    outside = connect(config, StreamSpec(source=config.stream.source), schema, threading.Event())
+    outside = connect(config, StreamSpec(source=config.stream.source), schema, lambda: False)
     source, sink, commits = outside.source, outside.predictions, outside.commits
     assert sink is not None
     if commits is not None:
