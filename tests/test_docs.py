@@ -105,3 +105,31 @@ def test_links_lead_somewhere():
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+FAULTS = {
+    "broker out of reach at the start": "test_kafka_faults::test_what_is_missing_at_the_start",
+    "broker out of reach later": "test_kafka_faults::test_a_broker_that_goes_later",
+    "broker away longer than `kafka.give_up_s`": "test_kafka_faults::test_a_broker_that_stays_away",
+    "predictions or dead letters acknowledged slowly": "test_kafka_faults::test_a_sink_that_is_slow",
+    "events faster than they are learned": "test_kafka_faults::test_a_learner_that_is_slow",
+    "topic missing (source, predictions or dead letters)": "test_kafka_faults::test_what_is_missing_at_the_start",
+    "source deleted while it is read": "test_kafka_faults::test_a_source_that_is_deleted",
+    "predictions or dead letters deleted while they are written": "test_kafka_faults::test_an_output_that_is_deleted",
+    "records not yet read were deleted": "test_kafka_faults::test_records_that_were_deleted_unread",
+    "topic gets more partitions": "test_kafka_faults::test_partitions_that_are_added",
+    "wrong password, untrusted certificate": "test_kafka_security::test_a_start_that_is_refused",
+    "records that do not decode, or cannot be learned": "test_kafka_poison::test_every_malformed_record_is_a_dead_letter_once",
+    "another process took the model over": "test_kafka_standby::test_a_zombie_stops_and_counts_for_nothing",
+    "checkpoints, but no committed offsets (transactional)": "test_kafka_faults::test_positions_that_are_not_committed",
+    "checkpoint folder used by another process": "test_kafka_faults::test_a_folder_that_is_in_use",
+    "disk full": "test_kafka_faults::test_a_disk_that_is_full",
+}
+
+
+def test_every_fault_in_the_docs_has_its_test():
+    """Each row of the table of what goes wrong with Kafka names a test that is there."""
+    table = (ROOT / "docs" / "kafka.md").read_text().partition("## When something goes wrong")[2].partition("\n## ")[0]
+    assert re.findall(r"^\| ([^|]+?) \|", table, re.MULTILINE) == ["what", *FAULTS]
+    for module, name in (where.split("::") for where in FAULTS.values()):
+        assert f"def {name}(" in (ROOT / "tests" / "integration" / f"{module}.py").read_text(), name

@@ -9,6 +9,7 @@ enough there is `connectors.kafka.transaction`.
 import logging
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 from connectors.errors import SinkError
@@ -186,6 +187,7 @@ class Delivery:
         return Patience(self._give_up_s, self._stopping, self._clock)
 
     def _produce(self, record: Outgoing, patience: Patience) -> None:
+        refused_since = self._clock()
         while True:
             try:
                 self._opened().produce(record)
@@ -200,6 +202,9 @@ class Delivery:
                 if error.fault != "unreachable":  # this producer is of no more use
                     self._settle(patience)
                     self._repeat(patience)
+                elif self._clock() - refused_since >= STUCK_S:
+                    check_there(self._opened(), [record])
+                    refused_since = self._clock()
             else:
                 return
 
@@ -223,7 +228,8 @@ class Delivery:
         faults = {error.fault: error for _, error in failed}
         self._careful = self._careful or "too_large" in faults
         for fault in (set(PERMANENT) - {"too_large"}) & set(faults):
-            raise told(faults[fault], f"{len(self._failed)} records cannot be delivered")
+            names = " and ".join(sorted({repr(record.topic) for record in self._failed}))
+            raise told(faults[fault], f"{len(self._failed)} records for topic {names} cannot be delivered")
         self._repeat(patience)
 
     def _repeat(self, patience: Patience) -> None:
@@ -240,6 +246,7 @@ class Delivery:
                 if error.fault in PERMANENT:
                     raise told(error, "the producer cannot be made anew") from error
                 patience.wait(error)
+        check_there(self._opened(), self._failed)
         again, self._failed = self._failed, []
         self.repeats += len(again)
         if self._careful:
@@ -316,6 +323,20 @@ def count_partitions(writer: LogWriter, topic: str, wait_s: float) -> int:
             "make it, or correct its name"
         )
     return len(found)
+
+
+def check_there(writer: LogWriter, records: Sequence[Outgoing]) -> None:
+    """Check that the topics of records that were not taken exist: libraries wait for a deleted one as for a broker.
+
+    Raises:
+        SinkError: one of them does not.
+    """
+    try:
+        for topic in sorted({record.topic for record in records}):
+            if not known_partitions(partial(writer.partitions, topic, timeout_s=LOOK_UP_S)):
+                raise told(LogError("unknown_topic", "it is not there any more"), f"topic {topic!r} takes no records")
+    except LogError as error:  # nobody answers: the broker is waited for
+        _log.debug("topics could not be looked up: %s", error)
 
 
 def told(error: LogError, what: str) -> SinkError:

@@ -21,7 +21,7 @@ from kafka.net.compat import KafkaNetClient  # type: ignore[import-untyped]
 from kafka.net.manager import KafkaConnectionManager  # type: ignore[import-untyped]
 from kafka.net.selector import NetworkSelector  # type: ignore[import-untyped]
 
-from connectors.kafka.client import Committed, Fault, LogError, Outgoing, Partition, Settled, known_partitions, within
+from connectors.kafka.client import Committed, Fault, LogError, Outgoing, Partition, Settled, within
 from connectors.kafka.python_faults import call, milliseconds, translated
 from connectors.kafka.python_member import PythonMember, settings_of_member
 from connectors.kafka.settings import KafkaConnection
@@ -250,20 +250,15 @@ class PythonWriter:
                 "kafka-python writes no record without key and value, and no header without a value; kafka.client ="
                 " confluent-kafka (extra fast) does",
             )
-        try:
-            future = call(
-                self._producer.send,
-                record.topic,
-                value=record.value,
-                key=record.key,
-                headers=list(record.headers),
-                partition=record.partition,
-                timestamp_ms=record.timestamp_ms,
-            )
-        except LogError as error:
-            if error.fault == "unreachable" and self._gone(record.topic):
-                raise LogError("unknown_topic", f"topic {record.topic!r} is not there any more") from error
-            raise
+        future = call(
+            self._producer.send,
+            record.topic,
+            value=record.value,
+            key=record.key,
+            headers=list(record.headers),
+            partition=record.partition,
+            timestamp_ms=record.timestamp_ms,
+        )
         self._waiting.append((record, future))
 
     @property
@@ -285,13 +280,6 @@ class PythonWriter:
             if future.failed():
                 failed.append((record, translated(future.exception, "failed")))
         return Settled(tuple(failed), len(self._waiting))
-
-    def _gone(self, topic: str) -> bool:
-        """Tell whether a topic does not exist: the library asks for it again and again, and then says that it had no time."""
-        try:
-            return not known_partitions(lambda: self.partitions(topic, timeout_s=_ATTEMPT_S))
-        except LogError:  # nobody answers
-            return False
 
     def begin(self) -> None:
         """Begin a transaction."""

@@ -49,6 +49,7 @@ from connectors.kafka.delivery import (
     STUCK_S,
     Patience,
     attempt,
+    check_there,
     connect,
     count_partitions,
     never,
@@ -319,6 +320,7 @@ class Transaction:
                     self._writer = None
                 self._began, self._sent = None, 0  # the new one has no transaction yet: there is none to abort
                 self._writer = self._make(RETRY_S)
+                check_there(self._writer, self._records)
                 last = self._check_owner(settled=True)
                 break
             except LogError as again:

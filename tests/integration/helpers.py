@@ -2,6 +2,8 @@
 
 import itertools
 import os
+import socket
+import struct
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -16,6 +18,7 @@ from connectors.records import Record
 
 CLIENTS = ("kafka-python", "confluent-kafka")
 _NUMBERS = itertools.count()
+_ALTER_CLIENT_QUOTAS = 49
 
 
 _ADMINS: dict[str, KafkaAdminClient] = {}
@@ -87,6 +90,32 @@ def partitions(client: Library, name: str) -> list[Partition]:
     found = [Partition(name, number) for number in reader.partitions(name, timeout_s=10.0)]
     reader.close()
     return found
+
+
+def delete_group(bootstrap: str, name: str) -> None:
+    """Delete what is committed under a group, as its expiry would."""
+    _admin(bootstrap).delete_groups([name])
+
+
+def throttle(bootstrap: str, client_id: str, bytes_a_second: float | None) -> None:
+    """Have the broker slow down whoever writes under a client's name; None = no more. Neither library can ask for it."""
+
+    def text(words: str) -> bytes:
+        return struct.pack(">h", len(words)) + words.encode()
+
+    whose = struct.pack(">ii", 1, 1) + text("client-id") + text(client_id)
+    quota = (
+        struct.pack(">i", 1)
+        + text("producer_byte_rate")
+        + struct.pack(">d??", bytes_a_second or 0.0, bytes_a_second is None, False)
+    )
+    request = struct.pack(">hhi", _ALTER_CLIENT_QUOTAS, 0, 1) + text("tests") + whose + quota
+    host, _, port = bootstrap.split(",")[0].rpartition(":")
+    with socket.create_connection((host, int(port)), 10.0) as connection:
+        connection.sendall(struct.pack(">i", len(request)) + request)
+        (size,) = struct.unpack(">i", connection.recv(4, socket.MSG_WAITALL))
+        _, _, count, error = struct.unpack(">iiih", connection.recv(size, socket.MSG_WAITALL)[:14])
+    assert (count, error) == (1, 0)
 
 
 def fill(writer: LogWriter, name: str, rows: Sequence[tuple[int, int, bytes]]) -> None:
