@@ -109,8 +109,8 @@ def test_links_lead_somewhere():
 
 FAULTS = {
     "broker out of reach at the start": "test_kafka_faults::test_what_is_missing_at_the_start",
-    "broker out of reach later": "test_kafka_faults::test_a_broker_that_goes_later",
-    "broker away longer than `kafka.give_up_s`": "test_kafka_faults::test_a_broker_that_stays_away",
+    "broker out of reach later": "test_kafka_broker_faults::test_reading_goes_on_where_it_was",
+    "broker away longer than `kafka.give_up_s`": "test_kafka_broker_faults::test_a_source_gives_up_if_told_to",
     "predictions or dead letters acknowledged slowly": "test_kafka_faults::test_a_sink_that_is_slow",
     "events faster than they are learned": "test_kafka_faults::test_a_learner_that_is_slow",
     "topic missing (source, predictions or dead letters)": "test_kafka_faults::test_what_is_missing_at_the_start",
@@ -118,7 +118,7 @@ FAULTS = {
     "predictions or dead letters deleted while they are written": "test_kafka_faults::test_an_output_that_is_deleted",
     "records not yet read were deleted": "test_kafka_faults::test_records_that_were_deleted_unread",
     "topic gets more partitions": "test_kafka_faults::test_partitions_that_are_added",
-    "wrong password, untrusted certificate": "test_kafka_security::test_a_start_that_is_refused",
+    "wrong password, untrusted certificate": "test_kafka_security::test_wrong_secrets_are_told_at_once",
     "records that do not decode, or cannot be learned": "test_kafka_poison::test_every_malformed_record_is_a_dead_letter_once",
     "another process took the model over": "test_kafka_standby::test_a_zombie_stops_and_counts_for_nothing",
     "checkpoints, but no committed offsets (transactional)": "test_kafka_faults::test_positions_that_are_not_committed",

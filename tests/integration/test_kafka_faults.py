@@ -1,6 +1,6 @@
 """When something goes wrong: what `streamnn run` says, how it ends, and that after the remedy every event counts once.
 
-The rows of the table in docs/kafka.md, through the command and on a real broker; `tests.test_docs` names the test of each.
+Rows of the table in docs/kafka.md, through the command and on a real broker; `tests.test_docs` names the test of each row.
 """
 
 import json
@@ -380,45 +380,3 @@ def fill(path):
                 pass
         except OSError:
             assert shutil.disk_usage(path.parent).free < 4096
-
-
-@pytest.mark.heavy
-@pytest.mark.parametrize(("client", "how"), [("kafka-python", "pause"), ("confluent-kafka", "stop")])
-def test_a_broker_that_goes_later(up, tmp_path, live, client, how):
-    """While the broker is away the run lives, and says so; when it is back the run goes on."""
-    made(tmp_path, up.bootstrap)
-    run = live(f"kafka.client={client}")
-    run.until(lambda: runs.reached(tmp_path) >= 200)
-    if how == "stop":
-        up.stop()
-    else:
-        more(tmp_path, up.bootstrap)
-        up.pause()
-    run.until(
-        lambda: run.metric("streamnn_consumer_unreachable_seconds") > 2 or run.metric("streamnn_block_age_seconds") > 2
-    )
-    assert run.page("livez")[0] == 200
-    if how == "stop":
-        up.start()
-        helpers.close()
-        more(tmp_path, up.bootstrap)
-    else:
-        up.resume()
-    run.until(lambda: runs.reached(tmp_path) >= 300)
-    run.stop()
-    assert once(tmp_path, up.bootstrap, 300)
-
-
-@pytest.mark.heavy
-def test_a_broker_that_stays_away(up, tmp_path, live):
-    """With kafka.give_up_s a broker that stays away ends the run with 1; once it is back the next run goes on."""
-    made(tmp_path, up.bootstrap)
-    run = live("kafka.give_up_s=2")
-    run.until(lambda: runs.reached(tmp_path) >= 200)
-    up.stop()
-    assert "give_up_s" in run.end(1)
-    up.start()
-    helpers.close()
-    more(tmp_path, up.bootstrap)
-    stops_well(tmp_path)
-    assert once(tmp_path, up.bootstrap, 300)
