@@ -10,7 +10,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -49,8 +48,7 @@ def _multiflow(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as text:
         _run(*pip, "download", "--no-deps", "--no-build-isolation", "--no-binary", ":all:", MULTIFLOW, "-d", text)
         (archive,) = Path(text).glob("*.tar.gz")
-        with tarfile.open(archive) as file:
-            file.extractall(text, filter="data")
+        shutil.unpack_archive(archive, text)
         source = archive.with_name(archive.name.removesuffix(".tar.gz"))
         # the C that it ships was generated for an older Python
         _run(python, "-m", "cython", "-3", *map(str, source.glob("src/skmultiflow/metrics/*.pyx")))
