@@ -63,9 +63,7 @@ def test_many_more_schedules(block):
             judged(seed)
 
 
-@pytest.mark.xfail(
-    reason="the model lacks the last three events, which is not explained yet", strict=True
-)
+@pytest.mark.xfail(reason="the model lacks the last three events, which is not explained yet", strict=True)
 def test_a_schedule_whose_last_labels_are_missing():
     """A seed of the many whose model lacks events at its end."""
     judged(OPEN)
