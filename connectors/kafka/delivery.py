@@ -117,8 +117,8 @@ class Delivery:
     Args:
         library: makes the client.
         in_flight: records under way at most; beyond, `write` waits.
-        start_wait_s: how long one that does not answer is waited for when it is opened.
-        give_up_s: how long a cluster that does not answer is waited for; 0 = for ever.
+        start_wait_s: how long a cluster that does not answer is waited for when this is opened.
+        give_up_s: how long it is waited for later; 0 = for ever.
         stopping: True once the process is to stop: then acknowledgements are waited for a few seconds only.
         clock: monotonic seconds.
     """

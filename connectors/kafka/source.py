@@ -77,7 +77,7 @@ class KafkaSource:
         library: makes the client.
         codec: turns records into columns.
         commits: whether `commit` stores positions under the group; False if a transaction does.
-        start_wait_s: how long a cluster that does not answer is waited for when it is opened.
+        start_wait_s: how long a cluster that does not answer is waited for when this is opened.
         give_up_s: how long a cluster that is lost while reading is waited for; 0 = for ever.
         poll_s: about how long a poll waits for a record, at least 1 ms and at most 100; 0 = that.
         merge: makes what merges the partitions, which it is given in their order; None = as `reading.order` says.

@@ -17,7 +17,7 @@ import pytest
 
 from connectors.kafka.client import Partition
 from tests.integration import helpers, runs
-from tests.pipeline.helpers import ROOT
+from tests.pipeline.helpers import ROOT, small_file_system
 
 LONG = 180.0  # s that a process may take for something on a machine that is busy
 
@@ -328,15 +328,8 @@ def test_a_learner_that_is_slow(bootstrap, tmp_path, live):
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of 1 MiB."""
-    at = tmp_path / "small"
-    at.mkdir()
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(at)], capture_output=True, text=True, check=False
-    )
-    if made.returncode:
-        pytest.skip(f"no small file system can be mounted here: {made.stderr.strip()}")
-    yield at
-    subprocess.run(["umount", "-l", str(at)], check=True)
+    with small_file_system(tmp_path / "small", "1m") as at:
+        yield at
 
 
 @pytest.mark.heavy

@@ -4,13 +4,30 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from connectors import Chunk, DeadLetter, Record
 
 ROOT = Path(__file__).parent.parent.parent
+
+
+@contextmanager
+def small_file_system(at, size):
+    """A file system of so many bytes (such as 256k) in a new folder; skips the test where none can be mounted."""
+    at.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(at)], capture_output=True, text=True, check=False
+    )
+    if made.returncode:
+        pytest.skip(f"no small file system can be mounted here: {made.stderr.strip()}")
+    try:
+        yield at
+    finally:
+        subprocess.run(["umount", "-l", str(at)], check=True)
 
 
 def chunk(start, kinds):

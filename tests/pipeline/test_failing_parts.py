@@ -14,7 +14,7 @@ from connectors import SinkError
 from connectors.kafka import FencedError
 from pipeline.checkpoint import CheckpointError
 from pipeline.commands import complain
-from tests.pipeline.helpers import ROOT, read_jsonl, streamnn, write_csv
+from tests.pipeline.helpers import ROOT, read_jsonl, small_file_system, streamnn, write_csv
 
 WORDS = ["replay", "s.csv", "--target", "y", "--set", "model.preset=single", "--set", "model.engine=eager"]
 
@@ -22,15 +22,8 @@ WORDS = ["replay", "s.csv", "--target", "y", "--set", "model.preset=single", "--
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of 256 KiB."""
-    at = tmp_path / "small"
-    at.mkdir()
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(at)], capture_output=True, text=True, check=False
-    )
-    if made.returncode:
-        pytest.skip(f"no small file system can be mounted here: {made.stderr.strip()}")
-    yield at
-    subprocess.run(["umount", "-l", str(at)], check=True)
+    with small_file_system(tmp_path / "small", "256k") as at:
+        yield at
 
 
 @pytest.fixture

@@ -187,6 +187,11 @@ class Cluster:
         else:
             self._complete(found, committed=commit)
 
+    @property
+    def ending(self):
+        """Whether a transaction is decided, and not yet written to every log."""
+        return any(found.ending is not None for found in self.identities.values())
+
     def checked(self, identity, epoch):
         """Return what is known of an id, if a producer still has it."""
         found = self.identities[identity]

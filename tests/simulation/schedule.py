@@ -77,6 +77,8 @@ class Schedule:
             with world.entered():
                 workload.load(world, self.work)
                 self._live_on()
+                while world.cluster.ending:  # what is decided counts, and whoever came next would wait for it
+                    world.clock.advance(0.1)
                 self.audit.final()
         except ViolationError as violation:
             raise ViolationError(f"{violation}\n\n{self.story()}") from violation

@@ -13,8 +13,7 @@ from tests.simulation.schedule import Schedule
 from tests.simulation.workload import draw
 
 SCHEDULES, BLOCKS = 2_000, 8
-MANY, MANY_BLOCKS = 1_500, 4
-OPEN = 3_506  # its model lacks the last three events: see the test of this seed
+MANY, MANY_BLOCKS = 6_000, 4
 BEFALL = {
     "broker_bounce", "broker_down", "commit", "commit_positions", "committed", "connect", "disk_full", "ends", "kill",
     "kill_at", "metadata", "poll", "power", "power_at", "produce", "produce_full", "sigterm", "take_over", "zombie",
@@ -57,15 +56,9 @@ def test_every_event_counts_once_under_faults(block):
 @pytest.mark.heavy
 @pytest.mark.parametrize("block", range(MANY_BLOCKS))
 def test_many_more_schedules(block):
-    """The same for more of them."""
+    """The same for thousands more."""
     for seed in range(SCHEDULES + block, SCHEDULES + MANY, MANY_BLOCKS):
         judged(seed)
-
-
-@pytest.mark.xfail(reason="the model lacks the last three events, which is not explained yet", strict=True)
-def test_a_schedule_whose_last_labels_are_missing():
-    """A seed of the many whose model lacks events at its end."""
-    judged(OPEN)
 
 
 @pytest.mark.skipif("STREAMNN_SEED" not in os.environ, reason="repeats the schedule that STREAMNN_SEED names")
