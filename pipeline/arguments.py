@@ -69,7 +69,7 @@ whole. In which order they stand there, and are replayed, --order says:
 """
 
 BENCH = """\
-Measure on this machine, in about two minutes: one step of a network (our native engine, our eager one, PyTorch as it is
+Measure on this machine, in about a minute: one step of a network (our native engine, our eager one, PyTorch as it is
 usually written), the pool of the default model, and whole replays of a made-up stream beside river's learners. Sides take
 turns; a figure is the median of its rounds. What else runs on the machine meets all sides, so ratios tell more than rates.
 """

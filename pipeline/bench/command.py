@@ -1,4 +1,4 @@
-"""`streamnn bench`: one step, the pool and whole replays on this machine, ours beside PyTorch and river, in two minutes.
+"""`streamnn bench`: one step, the pool and whole replays on this machine, ours beside PyTorch and river, in about a minute.
 
 In: how long to measure. Out: tables on stdout. Sides take turns; a figure is the median of its rounds.
 """
