@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from connectors.errors import SourceError
-from connectors.kafka.client import LogReader, Partition, known_partitions
+from connectors.kafka.client import LogReader, Partition, known_partitions, missing
 from connectors.kafka.settings import KafkaReading
 
 _log = logging.getLogger(__name__)
@@ -25,10 +25,7 @@ def partitions(reader: LogReader, reading: KafkaReading, *, timeout_s: float = S
     """
     there = known_partitions(lambda: reader.partitions(reading.topic, timeout_s=timeout_s))
     if not there:
-        raise SourceError(
-            f"topic {reading.topic!r} does not exist in the cluster (or may not be seen by this user); "
-            "make it, or correct its name"
-        )
+        raise SourceError(missing(reading.topic))
     return there
 
 

@@ -121,6 +121,14 @@ def known_partitions(look_up: Callable[[], tuple[int, ...]]) -> tuple[int, ...]:
     return ()
 
 
+def missing(*topics: str) -> str:
+    """Say of topics, of which one is not there, what the user can do."""
+    names = " or ".join(map(repr, topics))
+    return (
+        f"topic {names} does not exist in the cluster (or may not be seen by this user); make it, or correct its name"
+    )
+
+
 def within(timeout_s: float, what: str, function: Callable[[], object]) -> None:
     """Call what a library may never return from, whatever it was told; give up waiting for it after a time.
 

@@ -13,7 +13,16 @@ from functools import partial
 from typing import Protocol
 
 from connectors.errors import SinkError
-from connectors.kafka.client import Fault, Library, LogError, LogWriter, Outgoing, answered, known_partitions
+from connectors.kafka.client import (
+    Fault,
+    Library,
+    LogError,
+    LogWriter,
+    Outgoing,
+    answered,
+    known_partitions,
+    missing,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -318,10 +327,7 @@ def count_partitions(writer: LogWriter, topic: str, wait_s: float) -> int:
     except LogError as error:
         raise told(error, f"cannot look up topic {topic!r}") from error
     if not found:
-        raise SinkError(
-            f"topic {topic!r} does not exist in the cluster (or may not be seen by this user); "
-            "make it, or correct its name"
-        )
+        raise SinkError(missing(topic))
     return len(found)
 
 

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 
 from connectors.errors import SinkError
-from connectors.kafka.client import Library, LogError, LogMember, known_partitions
+from connectors.kafka.client import Library, LogError, LogMember, known_partitions, missing
 from connectors.kafka.delivery import LOOK_UP_S, PERMANENT, told
 
 _log = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class Lease:
         except LogError as error:
             raise told(error, f"cannot join the workers' group {self._group!r}") from error
         if not there:
-            raise SinkError(f"topic {self._topic!r} does not exist in the cluster; make it, or correct its name")
+            raise SinkError(missing(self._topic))
 
     def held(self, timeout_s: float = 0.0) -> bool:
         """Take part for a moment, and say whether it is this worker's turn; to be asked at least once a minute.

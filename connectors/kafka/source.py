@@ -29,7 +29,7 @@ import numpy as np
 from connectors.base import Codec
 from connectors.errors import SourceError
 from connectors.kafka import beginning
-from connectors.kafka.client import Library, LogError, LogReader, Partition, answered
+from connectors.kafka.client import Library, LogError, LogReader, Partition, answered, missing
 from connectors.kafka.merge import ArrivalMerge, Merge, TimestampMerge
 from connectors.kafka.positions import PositionTrail
 from connectors.kafka.settings import KafkaReading
@@ -471,10 +471,11 @@ class KafkaSource:
         """Say what an error of the library means to the user."""
         remedy = {
             "unreachable": "Check the address, and whether the brokers run.",
-            "unknown_topic": "Make the topic, or correct its name.",
             "refused": "Check user, password and mechanism, and the user's rights.",
             "untrusted": "Check security and ca_file, and that the certificate names the host.",
             "configuration": "Correct the setting.",
         }.get(error.fault, "See the broker's log.")
-        names = " and ".join(repr(one.topic) for one in self._reading.topics)
-        return SourceError(f"cannot read topic {names}: {error}. {remedy}")
+        names = [one.topic for one in self._reading.topics]
+        if error.fault == "unknown_topic":
+            return SourceError(f"{missing(*names)} ({error})")
+        return SourceError(f"cannot read topic {' and '.join(map(repr, names))}: {error}. {remedy}")
