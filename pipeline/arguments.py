@@ -34,6 +34,7 @@ learned.
   streamnn inspect checkpoints/                      look into a checkpoint
   streamnn config                                    every setting with its meaning and default
   streamnn bench                                     how fast it is on this machine, beside PyTorch and river
+  streamnn bench quality "stream.csv --target rain"  how good it is on your stream, beside river's learners
 """
 
 REPLAY = """\
@@ -72,6 +73,16 @@ BENCH = """\
 Measure on this machine, in about a minute: one step of a network (our native engine, our eager one, PyTorch as it is
 usually written), the pool of the default model, and whole replays of a made-up stream beside river's learners. Sides take
 turns; a figure is the median of its rounds. What else runs on the machine meets all sides, so ratios tell more than rates.
+"""
+
+QUALITY = """\
+Compare predictions: our presets beside river's learners with their defaults, each event predicted before its label is
+learned. Tables of metrics, time and memory, with mean ranks, go to stdout as Markdown. STREAM is what `streamnn replay`
+would be told, in quotes; all of one kind (classes, values, or label sets). Without STREAM: a stream that comes with river
+and four generated ones whose concept moves. Results are kept: stopped, it goes on where it was; asked again, it is quick.
+
+  streamnn bench quality "stream.csv --target price"
+  streamnn bench quality "synth:SEA --target target" --learners fast,arf,majority --seeds 3 --output out
 """
 
 PRODUCE = """\
@@ -121,12 +132,12 @@ def flags(space: argparse.Namespace) -> dict[str, Given]:
             found[key] = Given(value, flag)
 
     put("stream.source", "STREAM", space.stream)
-    put("stream.targets", "--target", _names(space.target))
+    put("stream.targets", "--target", names(space.target))
     put("stream.targets_last", "--targets-last", space.targets_last)
     put("stream.task", "--task", space.task)
     put("stream.id", "--id", space.id)
     put("stream.moment", "--moment", space.moment)
-    put("stream.ignore", "--ignore", _names(space.ignore))
+    put("stream.ignore", "--ignore", names(space.ignore))
     put("stream.limit", "--limit", space.limit)
     put("seed", "--seed", space.seed)
     put("output.predictions", "--predictions", space.predictions)
@@ -135,7 +146,7 @@ def flags(space: argparse.Namespace) -> dict[str, Given]:
     put("output.plot", "--plot", space.plot)
     put("checkpoint.folder", "--checkpoint", space.checkpoint)
     put("checkpoint.resume", "--resume", space.resume)
-    for name in _names(space.categorical) or []:
+    for name in names(space.categorical) or []:
         put(f"stream.kinds.{name}", "--categorical", "category")
     if space.mode is not None:
         found["mode.batch"] = Given(_batch(space.mode), "--mode")
@@ -280,6 +291,26 @@ def _bench(commands: Any) -> None:
     p.add_argument(
         "--rows", metavar="N", type=int, default=20_000, help="length of the stream replayed (default 20000)"
     )
+    what = p.add_subparsers(dest="what", metavar="[quality]")
+    q = _command(what, "quality", "how good predictions are, beside river's learners", QUALITY, epilog="")
+    q.add_argument(
+        "stream",
+        metavar="STREAM",
+        nargs="*",
+        help='as `streamnn replay` is told of it, such as "my.csv --target price"',
+    )
+    q.add_argument("--learners", metavar="NAME[,NAME...]", help="those compared (default all)")
+    q.add_argument("--without", metavar="NAME[,NAME...]", help="those left out")
+    q.add_argument("--rows", metavar="N", type=int, default=5000, help="events of each stream at most (default 5000)")
+    q.add_argument("--seeds", metavar="N", type=int, default=1, help="runs of each pair (default 1)")
+    q.add_argument(
+        "--jobs", metavar="N", type=int, default=1,
+        help="runs at a time (default 1); 0 = in this process, where memory is no measure",
+    )  # fmt: skip
+    q.add_argument(
+        "--cache", metavar="DIR", type=Path, default=Path(".quality"), help="where results are kept (default .quality)"
+    )
+    q.add_argument("--output", metavar="DIR", type=Path, help="write tables.md, ranks.png and a picture a stream there")
 
 
 def _command(commands: Any, name: str, about: str, description: str, *, epilog: str = EXIT_CODES) -> Any:
@@ -306,7 +337,8 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _names(text: str | None) -> list[str] | None:
+def names(text: str | None) -> list[str] | None:
+    """Return the names in a list with commas, None for none."""
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
 

@@ -21,7 +21,7 @@ from connectors import ConnectorError, SinkError
 from connectors.kafka import FencedError
 from connectors.recording import is_recording
 from pipeline import compare, plot, report, standby
-from pipeline.arguments import flags
+from pipeline.arguments import flags, names
 from pipeline.assembly import Assembled, Prepared, prepare
 from pipeline.checkpoint import CheckpointError, read
 from pipeline.config import Config
@@ -120,8 +120,20 @@ def config(space: argparse.Namespace) -> int:
 
 
 def bench(space: argparse.Namespace) -> int:
-    """Measure on this machine."""
+    """Measure on this machine, or compare predictions."""
     # river's learners take a second to import, which no other command needs
+    if space.what == "quality":
+        whole = importlib.import_module("pipeline.bench.quality").quality(
+            space.stream,
+            learners=names(space.learners) or (),
+            without=names(space.without) or (),
+            rows=space.rows,
+            seeds=space.seeds,
+            jobs=space.jobs,
+            cache=space.cache,
+            output=space.output,
+        )
+        return DONE if whole else FAILED
     importlib.import_module("pipeline.bench").bench(rounds=space.rounds, seconds=space.seconds, rows=space.rows)
     return DONE
 

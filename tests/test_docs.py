@@ -71,6 +71,19 @@ def test_replay_commands_of_the_readme_run(tmp_path):
     assert (tmp_path / "weather.png").stat().st_size > 10_000
 
 
+def test_comparisons_of_the_docs_run(tmp_path):
+    """The commands that compare learners on a user's stream run, short and with two learners, and print a table."""
+    rows = "".join(f"{i % 7}.5,{(i * i) % 11}.25,{20 + 3 * (i % 7)}.5\n" for i in range(60))
+    (tmp_path / "stream.csv").write_text("a,b,price\n" + rows)
+    lines = [line for line in commands(ROOT / "docs" / "quality.md") if line.startswith("streamnn bench quality")]
+    assert len(lines) == 2
+    for line, other, metric in zip(lines, ("mean", "majority"), ("mae", "accuracy"), strict=True):
+        done = run(f"{line} --rows 60 --seeds 1 --jobs 1 --learners lite,{other}", tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert f"| {metric} | events | lite | {other} |" in done.stdout
+    assert (tmp_path / "out" / "stream.png").stat().st_size > 10_000
+
+
 def test_run_command_of_the_readme(tmp_path):
     """The long-running example reads its stream to the end and leaves a report, predictions and checkpoints."""
     (tmp_path / "deploy").symlink_to(ROOT / "deploy")

@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pipeline.bench.quality.runs import Job
+from pipeline.bench.quality.streams import given
 from streamnn.pool.layout import Layout
 from tests.benchmarks.quality.ablation import ABLATIONS, COUNTING, NETWORKS, Ablation, columns, recorded_rows, without
-from tests.benchmarks.quality.runs import Job, run
-from tests.benchmarks.quality.streams import given
+from tests.benchmarks.quality.runs import run
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,10 @@ import math
 import numpy as np
 import pytest
 
+from pipeline.bench.quality.cache import Cache
+from pipeline.bench.quality.ranks import alike, critical_difference, mean_ranks
+from pipeline.bench.quality.scoring import classification, label_sets, regression
 from tests.benchmarks.quality.__main__ import main
-from tests.benchmarks.quality.cache import Cache
-from tests.benchmarks.quality.ranks import alike, critical_difference, mean_ranks
-from tests.benchmarks.quality.scoring import classification, label_sets, regression
 
 
 def stream(folder, name, rows=80):

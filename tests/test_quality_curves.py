@@ -2,11 +2,11 @@
 
 import pytest
 
+from pipeline.bench.quality.runs import Job
+from pipeline.bench.quality.streams import given
 from tests.benchmarks.quality.__main__ import main
 from tests.benchmarks.quality.curves import Condition, run
-from tests.benchmarks.quality.runs import Job
 from tests.benchmarks.quality.runs import run as run_job
-from tests.benchmarks.quality.streams import given
 
 
 @pytest.fixture

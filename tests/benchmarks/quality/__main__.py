@@ -15,17 +15,18 @@ import argparse
 import sys
 from pathlib import Path
 
+from pipeline.bench.quality import command
+from pipeline.bench.quality.cache import Cache, versions
+from pipeline.bench.quality.command import Comparison
+from pipeline.bench.quality.learners import CLASSIFIERS, LABELERS, OURS, PRESETS, RATES, REGRESSORS
+from pipeline.bench.quality.streams import Stream, given, synthetic
+from pipeline.bench.quality.tables import METRICS
 from tests.benchmarks.quality import peers
 from tests.benchmarks.quality.ablation import ABLATIONS, CONTROLS
-from tests.benchmarks.quality.cache import Cache, versions
 from tests.benchmarks.quality.curves import curves
 from tests.benchmarks.quality.environments import missing, worker_versions
-from tests.benchmarks.quality.learners import CLASSIFIERS, LABELERS, OURS, PRESETS, RATES, REGRESSORS
-from tests.benchmarks.quality.plots import curve_picture, rank_picture
-from tests.benchmarks.quality.ranks import critical_difference, mean_ranks
-from tests.benchmarks.quality.runs import Job, run_all
-from tests.benchmarks.quality.streams import Stream, given, recorded, synthetic
-from tests.benchmarks.quality.tables import HIGH_IS_GOOD, METRICS, collect, table
+from tests.benchmarks.quality.runs import key, run
+from tests.benchmarks.quality.streams import recorded
 from tests.benchmarks.quality.whole import table as whole
 from tests.recorded import data_folder
 
@@ -81,41 +82,9 @@ def compare(space: argparse.Namespace, known: list[str]) -> None:
         sys.exit(f"--learners: {unknown} are not known for {space.task}; use some of {known}")
     learners = _with_environments(learners, asked=bool(asked))
     streams = [*_streams(space.streams, space.task), *(given(text) for text in space.add)]
-    jobs = [
-        Job(learner, stream, space.rows, seed)
-        for stream in streams
-        for learner in learners
-        for seed in range(space.seeds)
-    ]
-    done: list[Job] = []
-
-    def told(job: Job, cached: bool) -> None:
-        done.append(job)
-        how = "from the cache" if cached else "done"
-        print(f"{len(done)}/{len(jobs)} {job.stream.name} {job.learner} seed {job.seed}: {how}", file=sys.stderr)
-
-    results = run_all(jobs, Cache(space.cache), processes=space.jobs, told=told)
-    names = [stream.name for stream in streams]
-    events = [next(r["events"] for job, r in results.items() if job.stream == stream) for stream in streams]
-    libraries = ", ".join(f"{name} {number}" for name, number in _versions(learners).items())
-    lines = [f"First {space.rows:,} events, {space.seeds} seed(s); {libraries}.", ""]
-    for metric in METRICS[space.task]:
-        values = collect(results, names, learners, metric)
-        if values:
-            lines += [*table(values, names, events, metric), ""]
-    print("\n".join(lines))
-    if space.output is None:
-        return
-    space.output.mkdir(parents=True, exist_ok=True)
-    (space.output / "tables.md").write_text("\n".join(lines))
-    first = METRICS[space.task][0]
-    values = collect(results, names, learners, first)
-    ranks = mean_ranks(values, high_is_good=HIGH_IS_GOOD.get(first, False))
-    if len(ranks) > 1:
-        rank_picture(ranks, critical_difference(len(ranks), len(names)), space.output / "ranks.png")
-    for stream, count in zip(streams, events, strict=True):
-        curves = {job.learner: r["windows"] for job, r in results.items() if job.stream == stream and job.seed == 0}
-        curve_picture({name: curves[name] for name in learners}, first, count, space.output / f"{stream.name}.png")
+    what = Comparison(streams, learners, space.rows, space.seeds, space.jobs, space.cache, space.output)
+    if not command.compare(what, space.task, _versions(learners), runs=run, keys=key):
+        sys.exit(1)
 
 
 def _with_environments(learners: list[str], *, asked: bool) -> list[str]:

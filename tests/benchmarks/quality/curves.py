@@ -18,11 +18,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from pipeline.__main__ import main
-from tests.benchmarks.quality.cache import Cache
-from tests.benchmarks.quality.learners import CLASSIFIERS, OURS
-from tests.benchmarks.quality.plots import save
-from tests.benchmarks.quality.runs import Job
-from tests.benchmarks.quality.streams import Stream, read
+from pipeline.bench.quality.cache import Cache
+from pipeline.bench.quality.learners import CLASSIFIERS, OURS
+from pipeline.bench.quality.plots import save
+from pipeline.bench.quality.runs import Job
+from pipeline.bench.quality.streams import Stream, read
+from tests.benchmarks.quality.runs import key as key_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,7 @@ def curves(
         for learner in learners:
             job = Job(learner, stream, rows, seed)
             for condition in dict.fromkeys(c for kind in KINDS.values() for c in kind):
-                key = {**job.key(), "condition": asdict(condition)}
+                key = {**key_of(job), "condition": asdict(condition)}
                 if (result := cache.get(key)) is None:
                     result = {"accuracy": run(job, condition)}
                     cache.put(key, result)

@@ -8,20 +8,25 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[3]
+PACKAGES = Path(__file__).parents[3]
 OURS = ("connectors", "streamnn", "pipeline")
-DECODING = ("connectors", "tests/benchmarks/quality")
+DECODING = ("connectors", "pipeline/bench/quality")
 LIBRARIES = ("river", "torch", "numpy")
 
 
 @cache
-def code_hash(*, ours: bool) -> str:
-    """Hash the code that a run depends on: all of our packages, or for other learners the decoding and the harness."""
+def code_hash(*, ours: bool, more: Path | None = None) -> str:
+    """Hash the code that a run depends on: all of our packages, or for other learners the decoding and the harness.
+
+    Args:
+        ours: whether the learner is ours.
+        more: another folder of code that the run depends on.
+    """
     digest = hashlib.sha256()
-    folders = {*DECODING, *(OURS if ours else ())}
-    for folder in sorted(folders):
-        for path in sorted([*(ROOT / folder).rglob("*.py"), *(ROOT / folder).rglob("*.c")]):
-            digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    folders = [PACKAGES / name for name in sorted({*DECODING, *(OURS if ours else ())})]
+    for folder in [*folders, *([more] if more else [])]:
+        for path in sorted([*folder.rglob("*.py"), *folder.rglob("*.c")]):
+            digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
 
 

@@ -4,8 +4,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tests.benchmarks.quality.ranks import mean_ranks
-from tests.benchmarks.quality.runs import Job
+from pipeline.bench.quality.ranks import mean_ranks
+from pipeline.bench.quality.runs import Job
 
 HIGH_IS_GOOD = dict.fromkeys(
     ("accuracy", "kappa", "kappa_temporal", "f1_micro", "f1_example", "f1_macro", "exact_match"), True
@@ -31,9 +31,14 @@ def collect(
     for learner in learners:
         row = []
         for stream in streams:
-            found = [r.get(metric) for job, r in results.items() if (job.learner, job.stream.name) == (learner, stream)]
-            if found and None not in found:
-                row.append(statistics.mean(found))
+            found = [
+                result.get(metric)
+                for job, result in results.items()
+                if (job.learner, job.stream.name) == (learner, stream)
+            ]
+            known = [value for value in found if value is not None]
+            if known and len(known) == len(found):
+                row.append(statistics.mean(known))
         if len(row) == len(streams):
             values[learner] = row
     return values

@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from tests.benchmarks.quality.ranks import alike
+from pipeline.bench.quality.ranks import alike
 
 
 def rank_picture(ranks: dict[str, float], distance: float, path: Path) -> None:

@@ -49,11 +49,11 @@ def _scaled(model: Any) -> Any:
     return (numbers + names) | model
 
 
-def _logistic(classes: int, seed: int) -> Any:
+def _logistic(classes: int, *_: int) -> Any:
     return _scaled(linear_model.LogisticRegression() if classes <= 2 else linear_model.SoftmaxRegression())
 
 
-def _alma(classes: int, seed: int) -> Any:
+def _alma(classes: int, *_: int) -> Any:
     alma = linear_model.ALMAClassifier()
     return _scaled(alma if classes <= 2 else multiclass.OneVsRestClassifier(alma))
 
@@ -63,34 +63,32 @@ def _neighbours() -> Any:
 
 
 CLASSIFIERS: dict[str, Make] = {
-    "no_change": lambda classes, seed: dummy.NoChangeClassifier(),
-    "majority": lambda classes, seed: dummy.PriorClassifier(),
+    "no_change": lambda *_: dummy.NoChangeClassifier(),
+    "majority": lambda *_: dummy.PriorClassifier(),
     "logistic": _logistic,
     "alma": _alma,
-    "knn": lambda classes, seed: _scaled(neighbors.KNNClassifier(engine=_neighbours())),
-    "hoeffding_tree": lambda classes, seed: tree.HoeffdingTreeClassifier(),
-    "hat": lambda classes, seed: tree.HoeffdingAdaptiveTreeClassifier(seed=seed),
-    "arf": lambda classes, seed: forest.ARFClassifier(seed=seed),
-    "amf": lambda classes, seed: compose.SelectType(float, int) | forest.AMFClassifier(seed=seed),
-    "srp": lambda classes, seed: ensemble.SRPClassifier(seed=seed),
-    "leveraging_bagging": lambda classes, seed: ensemble.LeveragingBaggingClassifier(
+    "knn": lambda *_: _scaled(neighbors.KNNClassifier(engine=_neighbours())),
+    "hoeffding_tree": lambda *_: tree.HoeffdingTreeClassifier(),
+    "hat": lambda _, seed: tree.HoeffdingAdaptiveTreeClassifier(seed=seed),
+    "arf": lambda _, seed: forest.ARFClassifier(seed=seed),
+    "amf": lambda _, seed: compose.SelectType(float, int) | forest.AMFClassifier(seed=seed),
+    "srp": lambda _, seed: ensemble.SRPClassifier(seed=seed),
+    "leveraging_bagging": lambda _, seed: ensemble.LeveragingBaggingClassifier(
         tree.HoeffdingTreeClassifier(), seed=seed
     ),
 }
 # the trees' leaves hold linear models, which diverge on inputs that are not scaled
 REGRESSORS: dict[str, Make] = {
-    "mean": lambda classes, seed: dummy.StatisticRegressor(stats.Mean()),
-    "last": lambda classes, seed: dummy.StatisticRegressor(stats.Shift(0)),
-    "linear": lambda classes, seed: _scaled(linear_model.LinearRegression()),
-    "knn": lambda classes, seed: _scaled(neighbors.KNNRegressor(engine=_neighbours())),
-    "hoeffding_tree": lambda classes, seed: _scaled(tree.HoeffdingTreeRegressor()),
-    "arf": lambda classes, seed: _scaled(forest.ARFRegressor(seed=seed)),
+    "mean": lambda *_: dummy.StatisticRegressor(stats.Mean()),
+    "last": lambda *_: dummy.StatisticRegressor(stats.Shift(0)),
+    "linear": lambda *_: _scaled(linear_model.LinearRegression()),
+    "knn": lambda *_: _scaled(neighbors.KNNRegressor(engine=_neighbours())),
+    "hoeffding_tree": lambda *_: _scaled(tree.HoeffdingTreeRegressor()),
+    "arf": lambda _, seed: _scaled(forest.ARFRegressor(seed=seed)),
 }
 # label by label, a label after the other with those before as inputs, and each set of labels as a class
 LABELERS: dict[str, Make] = {
-    "relevance_logistic": lambda classes, seed: _scaled(
-        multioutput.PerOutputClassifier(linear_model.LogisticRegression())
-    ),
-    "chain_logistic": lambda classes, seed: _scaled(multioutput.ClassifierChain(linear_model.LogisticRegression())),
-    "powerset_tree": lambda classes, seed: multioutput.MultiClassEncoder(tree.HoeffdingTreeClassifier()),
+    "relevance_logistic": lambda *_: _scaled(multioutput.PerOutputClassifier(linear_model.LogisticRegression())),
+    "chain_logistic": lambda *_: _scaled(multioutput.ClassifierChain(linear_model.LogisticRegression())),
+    "powerset_tree": lambda *_: multioutput.MultiClassEncoder(tree.HoeffdingTreeClassifier()),
 }

@@ -1,0 +1,134 @@
+"""`streamnn bench quality`: any streams, any learners; what cannot be compared is told before anything runs."""
+
+import json
+import re
+
+import pytest
+
+from pipeline.__main__ import main
+from pipeline.bench.quality import learners
+from pipeline.bench.quality.streams import given, read
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    """Write a stream whose label follows its input into the working folder; returns a function that does."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(name="one.csv", rows=90, hidden=()):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        way = ["" if i in hidden else "up" if i % 7 > 3 else "down" for i in range(rows)]
+        path.write_text("a,b,way\n" + "".join(f"{i % 7},{(i * i) % 5},{w}\n" for i, w in enumerate(way)))
+        return f"{name} --target way"
+
+    return write
+
+
+def quality(*words):
+    """Compare in this process; returns the exit code."""
+    return main(["bench", "quality", *words, "--jobs", "0"])
+
+
+def results(folder):
+    """Return learner and stream -> result of all that is kept."""
+    lines = map(json.loads, (folder / ".quality" / "results.jsonl").read_text().splitlines())
+    return {(line["key"]["learner"], line["key"]["stream"]): line["result"] for line in lines}
+
+
+def test_a_stream_of_the_user(write, tmp_path, capsys):
+    """Ours and river's stand side by side, pictures are written, and a second time nothing runs."""
+    words = (write(), "--learners", "lite,majority,logistic", "--without", "logistic", "--output", "out")
+    assert quality(*words) == 0
+    first = capsys.readouterr()
+    assert "| accuracy | events | lite | majority |" in first.out
+    assert "| one | 90 |" in first.out
+    assert (tmp_path / "out" / "tables.md").read_text() == first.out.rstrip("\n") + "\n"
+    for picture in ("ranks", "one"):
+        assert (tmp_path / "out" / f"{picture}.png").read_bytes().startswith(b"\x89PNG")
+    assert quality(*words) == 0
+    second = capsys.readouterr()
+    assert second.out == first.out
+    assert second.err.count("from the cache") == 2
+    assert results(tmp_path)["lite", "one"]["accuracy"] > results(tmp_path)["majority", "one"]["accuracy"]
+
+
+def test_without_streams_there_are_some(write, tmp_path, capsys):
+    """One that comes with river and four generated ones, each of the length asked for."""
+    assert quality("--rows", "40", "--learners", "no_change") == 0
+    rows = re.findall(r"^\| (\w+) \| 40 \|", capsys.readouterr().out.split("| kappa |")[0], re.MULTILINE)
+    assert len(set(rows)) == 5
+
+
+def test_values_and_label_sets_have_their_own_learners(write, tmp_path, capsys):
+    """The stream tells what is compared."""
+    write()
+    (tmp_path / "sets.csv").write_text("a,p,q\n" + "".join(f"{i % 5},{i % 2},{i % 3 // 2}\n" for i in range(60)))
+    assert quality("one.csv --target a --task regression", "--learners", "mean,last") == 0
+    assert "| mae | events | mean | last |" in capsys.readouterr().out
+    assert quality("sets.csv --targets-last 2", "--learners", "powerset_tree") == 0
+    assert "| f1-micro | events | powerset_tree |" in capsys.readouterr().out
+
+
+def test_events_without_a_label_count_for_nobody(write, tmp_path):
+    """They are neither scored nor learned, and the number of events is the same for ours and the others."""
+    words = write(hidden=range(10, 40))
+    assert quality(words, "--learners", "lite,majority") == 0
+    assert {result["events"] for result in results(tmp_path).values()} == {60}
+    assert len(read(given(words), 90, 0).y) == 60
+
+
+def test_files_of_the_same_name_have_rows_of_their_own(write, tmp_path, capsys):
+    """The second is numbered; the same stream twice is one."""
+    first, second = write("one.csv"), write("x/one.csv", rows=70)
+    assert quality(first, second, first, "--learners", "majority") == 0
+    assert re.findall(r"^\| (one\S*) \| (\d+)", capsys.readouterr().out, re.MULTILINE)[:2] == [
+        ("one", "90"),
+        ("one~2", "70"),
+    ]
+
+
+def test_a_learner_that_fails_keeps_no_other_from_running(write, tmp_path, capsys, monkeypatch):
+    """It is told, has no column, is tried again next time, and the command ends with 1."""
+
+    class Broken:
+        def predict_proba_one(self, x):
+            raise ZeroDivisionError("no such luck")
+
+    words = (write(), "--learners", "majority,logistic")
+    with monkeypatch.context() as patched:
+        patched.setitem(learners.CLASSIFIERS, "majority", lambda *_: Broken())
+        assert quality(*words) == 1
+    said = capsys.readouterr()
+    assert "one majority seed 0: FAILED: ZeroDivisionError: no such luck" in said.err
+    assert "| accuracy | events | logistic |" in said.out
+    assert quality(*words) == 0
+    assert "| accuracy | events | majority | logistic |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["one.csv --target way", "one.csv --target a --task regression"],
+            "one is classification, one~2 is regression",
+        ),
+        (["one.csv --target way", "--learners", "majorty"], "'majorty'.* are not known for classification.*majority"),
+        (["one.csv --target way", "--without", "mean"], "'mean'.* are not known"),
+        (["one.csv --target way", "--learners", "lite", "--without", "lite"], "leaves no learner"),
+        (["one.csv --target way --label-delay 5"], "--label-delay would reach only our learners"),
+        (["one.csv --target way --set rate.control=fixed"], "--set rate.control=fixed would reach only our"),
+        (["one.csv --target wey"], "'wey' is not a field"),
+        (["one.csv --target 'way"], "No closing quotation"),
+        (["absent.csv --target way"], "absent.csv"),
+        (["one.csv --target a,b --task multitarget"], "has 2 targets"),
+        (["--rows", "1"], "--rows is 1"),
+        (["--seeds", "0"], "--seeds is 0"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(write, tmp_path, capsys, words, message):
+    """With 2, a message, and nothing run."""
+    write()
+    assert quality(*words) == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert not (tmp_path / ".quality").exists()
