@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.__main__ import main
 from pipeline.bench.quality import learners
+from pipeline.bench.quality.plots import curve_picture
 from pipeline.bench.quality.streams import given, read
 
 
@@ -132,3 +133,15 @@ def test_what_cannot_be_compared_is_refused(write, tmp_path, capsys, words, mess
     assert quality(*words) == 2
     assert re.search(message, capsys.readouterr().err)
     assert not (tmp_path / ".quality").exists()
+
+
+def test_drifts_are_marked(tmp_path, monkeypatch):
+    """What ours flags where a concept turns round is kept with the result, and changes the picture."""
+    monkeypatch.chdir(tmp_path)
+    lines = "".join(f"{i % 7},{'up' if (i % 7 > 3) == (i < 600) else 'down'}\n" for i in range(1200))
+    (tmp_path / "turn.csv").write_text("a,way\n" + lines)
+    assert quality("turn.csv --target way", "--learners", "single", "--output", "out") == 0
+    result = results(tmp_path)["single", "turn"]
+    assert any(600 < number < 700 for number in result["drifts"])
+    curve_picture({"single": result["windows"]}, "accuracy", 1200, tmp_path / "plain.png")
+    assert (tmp_path / "plain.png").read_bytes() != (tmp_path / "out" / "turn.png").read_bytes()

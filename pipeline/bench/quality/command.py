@@ -138,9 +138,9 @@ def compare(
         values = collect(results, names, asked.learners, metric)
         if values:
             lines += [*table(values, names, events, metric), ""]
-    print("\n".join(lines))
-    if asked.output is not None:
+    if asked.output is not None:  # before a reader of stdout, such as `head`, can end this
         _written(asked, task, results, dict(zip(streams, events, strict=True)), lines)
+    print("\n".join(lines))
     return len(results) == len(jobs)
 
 
@@ -157,10 +157,17 @@ def _written(
     if len(ranks) > 1:
         rank_picture(ranks, critical_difference(len(ranks), len(streams)), folder / "ranks.png")
     for stream, events in streams.items():
-        found = {job.learner: r["windows"] for job, r in results.items() if job.stream == stream and job.seed == 0}
-        curves = {name: found[name] for name in asked.learners if name in found}
-        if curves:
-            curve_picture(curves, first, events, folder / f"{stream.name}.png")
+        found = {job.learner: r for job, r in results.items() if job.stream == stream and job.seed == 0}
+        shown = {name: found[name] for name in asked.learners if name in found}
+        marks = next(((name, r["drifts"]) for name, r in shown.items() if r.get("drifts")), ("", ()))
+        curve_picture(
+            {name: r["windows"] for name, r in shown.items()},
+            first,
+            events,
+            folder / f"{stream.name}.png",
+            drifts=marks[1],
+            flagged_by=marks[0],
+        )
 
 
 def _apart(streams: Sequence[Stream]) -> list[Stream]:

@@ -1,12 +1,14 @@
 """Pictures of a comparison: mean ranks with the critical difference, and the metric along each stream."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from pipeline.bench.quality.ranks import alike
+
+MOST_MARKS = 200  # drift marks drawn; more would be a grey wall
 
 
 def rank_picture(ranks: dict[str, float], distance: float, path: Path) -> None:
@@ -29,7 +31,15 @@ def rank_picture(ranks: dict[str, float], distance: float, path: Path) -> None:
     save(figure, path)
 
 
-def curve_picture(curves: Mapping[str, list[float]], metric: str, events: int, path: Path) -> None:
+def curve_picture(
+    curves: Mapping[str, Sequence[float]],
+    metric: str,
+    events: int,
+    path: Path,
+    *,
+    drifts: Sequence[int] = (),
+    flagged_by: str = "",
+) -> None:
     """Draw the windowed metric of each learner along a stream.
 
     Args:
@@ -37,12 +47,16 @@ def curve_picture(curves: Mapping[str, list[float]], metric: str, events: int, p
         metric: its name.
         events: length of the stream.
         path: of the PNG.
+        drifts: numbers of events after which a drift was flagged.
+        flagged_by: the learner that flagged them.
     """
     figure = Figure(figsize=(9, 4.5), layout="constrained")
     axes = figure.add_subplot()
     for name, values in curves.items():
         axes.plot([events * (i + 1) / len(values) for i in range(len(values))], values, label=name, linewidth=1.2)
-    axes.set_xlabel("events")
+    for number in drifts[:MOST_MARKS]:
+        axes.axvline(number, color="0.75", linewidth=0.8, zorder=0)
+    axes.set_xlabel(f"events (grey: drifts that {flagged_by} flagged)" if drifts else "events")
     axes.set_ylabel(f"{metric} of a window")
     axes.legend(fontsize=8, ncols=2)
     save(figure, path)

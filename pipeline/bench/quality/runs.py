@@ -56,6 +56,8 @@ def key(job: Job) -> Result:
 def run(job: Job) -> Result:
     """Run a job; returns metrics, events, seconds_per_event and memory_mib (growth of the process's largest size).
 
+    Of ours also drifts, the numbers of the events after which a detector reported one.
+
     Raises:
         SettingsError: the stream cannot be read, or the learner is of another task.
     """
@@ -193,7 +195,7 @@ def ours(job: Job) -> dict[str, Any]:
             for c, t in ((line["probabilities"], line["label"]) for line in lines)
         ]
         scores = classification(truth, served, chances)
-    return _result(scores, len(lines), figures["seconds"], before)
+    return {**_result(scores, len(lines), figures["seconds"], before), "drifts": figures["drifts"]}
 
 
 def _result(scores: dict[str, Any], events: int, seconds: float, before: int) -> dict[str, Any]:
