@@ -7,6 +7,7 @@ Offsets count as in Kafka: a position is the offset of the record read next. A c
 group, each with a note (a short text).
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -15,6 +16,8 @@ from typing import Literal, NamedTuple, Protocol, TypeVar
 
 from connectors.errors import ConnectorError
 from connectors.records import Record
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Fault = Literal[
@@ -91,6 +94,7 @@ class Settled:
 
 SESSION_S = 6.0  # without a heartbeat for so long a member is out; brokers take no less
 HEARTBEAT_S = 1.0
+DOUBT_S = 10.0  # how long what a library says and we do not know is taken for something that passes
 SILENT_S = 60.0  # without a `poll` for so long too: the process hangs
 
 
@@ -98,16 +102,19 @@ def answered(ask: Callable[[], T], wait_s: float) -> T:
     """Ask again while the cluster does not answer: one that is starting answers some questions long before others.
 
     Args:
-        ask: raises LogError("unreachable") where nobody answers in time.
-        wait_s: it is not asked again once so long has passed since the first time.
+        ask: raises LogError("unreachable") where nobody answers in time, "failed" where the answer is not understood.
+        wait_s: it is not asked again once so long has passed since the first time; after an answer that is not
+            understood, once `DOUBT_S` has.
     """
-    deadline = time.monotonic() + wait_s
+    began = time.monotonic()
     while True:
         try:
             return ask()
         except LogError as error:
-            if error.fault != "unreachable" or time.monotonic() >= deadline:
+            patience_s = {"unreachable": wait_s, "failed": min(wait_s, DOUBT_S)}.get(error.fault, 0.0)
+            if time.monotonic() - began >= patience_s:
                 raise
+            _log.debug("asked again: %s", error)
         time.sleep(0.2)
 
 

@@ -17,6 +17,7 @@ FAULTS: Mapping[int, Fault] = {
     # a partition or coordinator that is moving: asking again helps
     KafkaError.NOT_LEADER_FOR_PARTITION: "unreachable",
     KafkaError.LEADER_NOT_AVAILABLE: "unreachable",
+    KafkaError._NOENT: "unreachable",  # offsets were asked for while no partition has a leader, as after a restart
     KafkaError.FENCED_LEADER_EPOCH: "unreachable",
     KafkaError.UNKNOWN_LEADER_EPOCH: "unreachable",
     KafkaError.COORDINATOR_NOT_AVAILABLE: "unreachable",

@@ -1,0 +1,69 @@
+"""Questions that a cluster does not answer at once: which are asked again, and for how long."""
+
+import pytest
+from confluent_kafka import KafkaError
+
+from connectors.kafka import client
+from connectors.kafka.client import DOUBT_S, LogError, answered
+from connectors.kafka.fast_faults import translated
+
+
+class Clock:
+    """Time that passes only where somebody sleeps."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def monotonic(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The clock of the module that asks."""
+    clock = Clock()
+    monkeypatch.setattr(client, "time", clock)
+    return clock
+
+
+def asked(clock, fault, wait_s, *, until=float("inf")):
+    """Ask what fails in one way until a moment; returns the answer, or raises."""
+
+    def ask():
+        if clock.now < until:
+            raise LogError(fault, "not now")
+        return "here"
+
+    return answered(ask, wait_s)
+
+
+@pytest.mark.parametrize("fault", ["unreachable", "failed"])
+def test_what_may_pass_is_asked_again(clock, fault):
+    """The answer counts when it comes, however often it did not."""
+    assert asked(clock, fault, 30.0, until=8.0) == "here"
+
+
+@pytest.mark.parametrize(
+    ("fault", "wait_s", "seconds"),
+    [
+        ("unreachable", 30.0, 30.0),
+        ("unreachable", 0.0, 0.0),
+        ("failed", 30.0, DOUBT_S),
+        ("failed", 3.0, 3.0),
+        *((fault, 30.0, 0.0) for fault in ("unknown_topic", "refused", "untrusted", "configuration", "fenced")),
+    ],
+)
+def test_what_does_not_pass_is_told(clock, fault, wait_s, seconds):
+    """At once where waiting cannot help, after a while where nobody knows."""
+    with pytest.raises(LogError, match="not now"):
+        asked(clock, fault, wait_s)
+    assert clock.now == pytest.approx(seconds, abs=0.25)
+
+
+@pytest.mark.parametrize("code", [KafkaError._NOENT, KafkaError.LEADER_NOT_AVAILABLE, KafkaError._TRANSPORT])
+def test_partitions_without_leaders_will_have_some(code):
+    """A broker that has just come back knows its topics before their leaders; confluent-kafka says so in several ways."""
+    assert translated(KafkaError(code), "failed").fault == "unreachable"
