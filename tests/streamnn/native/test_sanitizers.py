@@ -25,7 +25,8 @@ SETS = {
     "networks": [
         f"{NATIVE}/test_covering.py::test_native_equals_eager[{_name(c)}]" for c in CHOICES[:: len(CHOICES) // 6]
     ],
-    "micro-batches": [f"{NATIVE}/test_batches.py", "-k", "equals_eager and (plain or values)"],
+    # each size of a micro-batch is a program of its own, and takes the compiler five seconds
+    "micro-batches": [f"{NATIVE}/test_batches.py", "-k", "equals_eager and values or change_no_bit and plain"],
     "growth and undoing": ["tests/streamnn/test_hard_cases.py", *FEW],
     "pool": [f"{POOL}/test_learner.py", f"{POOL}/test_value_parts.py", f"{POOL}/test_parts.py", *FEW],
 }
