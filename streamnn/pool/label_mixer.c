@@ -1,10 +1,10 @@
-/* For each label a hedge and a stack over the members' probabilities, their mean, and its threshold; see
-   label_mixer.py.
+/* For each label a hedge and a stack over the members' probabilities, a hedge that all labels share, the mean of the
+   three, and its threshold; see label_mixer.py.
 
    Axes: M members, T labels. */
 
 #define CUTS 19 /* thresholds .05, .10, ... .95 */
-#define SHARED 30.0 /* weight of the mean over labels */
+#define SHARED 20.0 /* weight of the mean over labels */
 
 static inline double logit_of(double p) { return log_of(p / (1.0 - p)); }
 
@@ -12,17 +12,20 @@ static inline double inside(double p) { return p < 1e-3 ? 1e-3 : p > 1.0 - 1e-3 
 
 static inline double sigmoid(double z) { return 1.0 / (1.0 + exp_of(-z)); }
 
-/* Mix one label's probabilities p [M] (a step of T apart): the stack's, and the mean of stack and hedge. */
-static double combine(int64_t M, int64_t T, const double *hedge, const double *stack, const double *p, double *by_stack) {
-  double mixed = 0.0, score = 0.0;
+/* Mix one label's probabilities p [M] (a step of T apart): the stack's, and the mean of stack and both hedges. */
+static double combine(
+  int64_t M, int64_t T, const double *hedge, const double *stack, const double *common, const double *p, double *by_stack
+) {
+  double mixed = 0.0, shared = 0.0, score = 0.0;
   for (int64_t m = 0; m < M; m++) {
     double q = inside(p[m * T]);
     mixed += hedge[m * T] * q;
+    shared += common[m] * q;
     score += stack[m * T] * logit_of(q);
   }
   score = score < -6.9 ? -6.9 : score > 6.9 ? 6.9 : score;
   *by_stack = sigmoid(score);
-  return sigmoid(0.5 * (score + logit_of(mixed)));
+  return sigmoid((score + logit_of(mixed) + logit_of(shared)) / 3.0);
 }
 
 /* Set each label's threshold from its own and everybody's hits. */
@@ -47,21 +50,21 @@ static void choose(int64_t T, const double *hits, double *threshold) {
   }
 }
 
-/* sizes: M T pending; arrays: hedge [M, T], stack [M, T], labels [T], hits [3, CUTS, T] (true positives, false ones,
+/* sizes: M T pending; arrays: hedge [M, T], stack [M, T], common [M], labels [T], hits [3, CUTS, T] (true positives, false ones,
    missed ones; they forget), threshold [T], stored [S], stored_said [S, M, T], y [K, T], number [K], said [K, M, T],
    served [K, T], loss [K], cut [K, T] (the thresholds when the row was served). */
 void run(int64_t ops, const int8_t *kind, const int64_t *start, const int64_t *stop, const int64_t *sizes, void **a) {
   unsigned mode = enter();
-  int64_t M = sizes[0], T = sizes[1], S = sizes[2], *labels = a[2], *stored = a[5];
-  double *hedge = a[0], *stack = a[1], *hits = a[3], *threshold = a[4], *stored_said = a[6], *said = a[9];
-  double *served = a[10], *loss = a[11], *cut = a[12], by_stack;
-  const double *y = a[7];
-  const int64_t *number = a[8];
+  int64_t M = sizes[0], T = sizes[1], S = sizes[2], *labels = a[3], *stored = a[6];
+  double *hedge = a[0], *stack = a[1], *common = a[2], *hits = a[4], *threshold = a[5], *stored_said = a[7];
+  double *said = a[10], *served = a[11], *loss = a[12], *cut = a[13], by_stack, gain[M];
+  const double *y = a[8];
+  const int64_t *number = a[9];
   for (int64_t o = 0; o < ops; o++) {
     for (int64_t r = start[o]; r < stop[o] && kind[o] != LEARN; r++) {
       int64_t unknown = 0;
       for (int64_t t = 0; t < T; t++) {
-        double p = combine(M, T, hedge + t, stack + t, said + r * M * T + t, &by_stack);
+        double p = combine(M, T, hedge + t, stack + t, common, said + r * M * T + t, &by_stack);
         cut[r * T + t] = threshold[t];
         served[r * T + t] = labels[t] ? p : NAN;
         unknown += isnan(y[r * T + t]);
@@ -75,7 +78,7 @@ void run(int64_t ops, const int8_t *kind, const int64_t *start, const int64_t *s
     for (int64_t r = start[o]; r < stop[o]; r++) {
       const double *from = said + r * M * T;
       int64_t some = 0;
-      double total = 0.0;
+      double total = 0.0, weight = 0.0, best = -INFINITY;
       for (int64_t t = 0; t < T; t++) some += !isnan(y[r * T + t]);
       if (!some) continue;
       if (kind[o] == LEARN) {
@@ -83,11 +86,12 @@ void run(int64_t ops, const int8_t *kind, const int64_t *start, const int64_t *s
         if (!S || stored[slot] != number[r] + 1) continue;
         from = stored_said + slot * M * T;
       }
+      for (int64_t m = 0; m < M; m++) gain[m] = 0.0;
       for (int64_t t = 0; t < T; t++) {
         double truth = y[r * T + t], sum = 0.0;
         if (isnan(truth)) continue;
         double larger = 1.0 + 200.0 / (100.0 + labels[t]++);
-        double p = combine(M, T, hedge + t, stack + t, from + t, &by_stack);
+        double p = combine(M, T, hedge + t, stack + t, common, from + t, &by_stack);
         total -= truth * log_of(p) + (1.0 - truth) * log_of(1.0 - p);
         for (int64_t c = 0; c < CUTS; c++) {
           double on = p > 0.05 * (c + 1), *h = hits + c * T + t;
@@ -98,11 +102,16 @@ void run(int64_t ops, const int8_t *kind, const int64_t *start, const int64_t *s
         for (int64_t m = 0; m < M; m++) {
           double q = inside(from[m * T + t]);
           stack[m * T + t] -= 0.003 * larger * (by_stack - truth) * logit_of(q);
-          hedge[m * T + t] *= exp_of(0.3 * larger * (truth * log_of(q) + (1.0 - truth) * log_of(1.0 - q)));
+          double likely = larger * (truth * log_of(q) + (1.0 - truth) * log_of(1.0 - q));
+          gain[m] += likely;
+          hedge[m * T + t] *= exp_of(0.3 * likely);
           sum += hedge[m * T + t];
         }
         for (int64_t m = 0; m < M; m++) hedge[m * T + t] = 0.997 * hedge[m * T + t] / sum + 0.003 / M;
       }
+      for (int64_t m = 0; m < M; m++) best = gain[m] > best ? gain[m] : best; /* with many labels all would become 0 */
+      for (int64_t m = 0; m < M; m++) weight += common[m] *= exp_of(0.05 * (gain[m] - best));
+      for (int64_t m = 0; m < M; m++) common[m] = 0.997 * common[m] / weight + 0.003 / M;
       loss[r] = total / some;
       choose(T, hits, threshold);
     }

@@ -58,9 +58,10 @@ class LabelPool:
 
     @property
     def weights(self) -> dict[str, tuple[float, float]]:
-        """Each member's weight in the hedge (they sum to 1) and in the stack, the mean over labels."""
+        """Each member's weight in the hedges (the mean of both; they sum to 1) and in the stack, the mean over labels."""
         state = self.state["mixer"]
-        pairs = zip(state["hedge"].mean(axis=1).tolist(), state["stack"].mean(axis=1).tolist(), strict=True)
+        hedges = (state["hedge"].mean(axis=1) + state["common"]) / 2
+        pairs = zip(hedges.tolist(), state["stack"].mean(axis=1).tolist(), strict=True)
         return dict(zip(self.members, pairs, strict=True))
 
     @property

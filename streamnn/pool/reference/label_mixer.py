@@ -11,7 +11,7 @@ from streamnn.pool.label_mixer import CUTS
 from streamnn.pool.layout import Arrays
 from streamnn.pool.reference.common import PREDICT
 
-SHARED = 30.0  # as in label_mixer.c
+SHARED = 20.0  # as in label_mixer.c
 THRESHOLDS = 0.05 * np.arange(1, CUTS + 1)
 
 
@@ -51,7 +51,9 @@ def _combine(s: Arrays, said: FloatArray) -> tuple[FloatArray, FloatArray, Float
     logit = np.log(p / (1 - p))
     score = np.clip((s["stack"] * logit).sum(axis=0), -6.9, 6.9)
     mixed = (s["hedge"] * p).sum(axis=0)
-    return 1 / (1 + np.exp(-0.5 * (score + np.log(mixed / (1 - mixed))))), 1 / (1 + np.exp(-score)), logit
+    shared = (s["common"][:, None] * p).sum(axis=0)
+    mean = (score + np.log(mixed / (1 - mixed)) + np.log(shared / (1 - shared))) / 3
+    return 1 / (1 + np.exp(-mean)), 1 / (1 + np.exp(-score)), logit
 
 
 def _learn(s: Arrays, said: FloatArray, y: FloatArray) -> float:
@@ -64,8 +66,12 @@ def _learn(s: Arrays, said: FloatArray, y: FloatArray) -> float:
     larger = 1 + 200 / (100 + s["labels"][known])
     s["stack"][:, known] -= 0.003 * larger * (stack[known] - truth) * logit[:, known]
     q = np.clip(said[:, known], 1e-3, 1 - 1e-3)
-    hedge = s["hedge"][:, known] * np.exp(0.3 * larger * (truth * np.log(q) + (1 - truth) * np.log(1 - q)))
+    likely = larger * (truth * np.log(q) + (1 - truth) * np.log(1 - q))
+    hedge = s["hedge"][:, known] * np.exp(0.3 * likely)
     s["hedge"][:, known] = 0.997 * hedge / hedge.sum(axis=0) + 0.003 / len(hedge)
+    gain = likely.sum(axis=1)
+    common = s["common"] * np.exp(0.05 * (gain - gain.max()))
+    s["common"][:] = 0.997 * common / common.sum() + 0.003 / len(common)
     s["labels"][known] += 1
     s["threshold"][:] = THRESHOLDS[np.argmax(_gains(s["hits"]), axis=0)]
     return float(-(truth * np.log(p) + (1 - truth) * np.log(1 - p)).mean())

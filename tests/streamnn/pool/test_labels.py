@@ -86,6 +86,22 @@ def test_label_mixer_equals_reference(listed):
     assert_close(a, b)
 
 
+@pytest.mark.parametrize("mixer", [label_mixer.run, slow_label_mixer.run])
+def test_labels_share_what_they_know_of_members(mixer):
+    """Of 3,000 labels the member that is right about most carries the common weights; surprises leave them finite."""
+    labels, rng = 3000, np.random.default_rng(5)
+    y = (rng.random((6, labels)) < 0.3).astype(np.float64)
+    said = np.stack([np.full(y.shape, 0.5), np.clip(y, 0.2, 0.8), 1.0 - y], axis=1)
+    state = label_mixer.init(3, labels, 0)
+    served, loss, cut = np.full(y.shape, np.nan), np.full(6, np.nan), np.full(y.shape, np.nan)
+    mixer(state, said, y, np.arange(6), singles(6), served, loss, cut)
+    assert state["common"].sum() == pytest.approx(1.0)
+    assert state["common"][1] > 0.99
+    assert (state["common"] >= 0.001).all()
+    assert np.isfinite(served[1:]).all()
+    assert loss[-1] < loss[0]
+
+
 @pytest.mark.parametrize("listed", LISTS)
 def test_label_sets_equal_reference(listed):
     """Thresholds and the memory are those of the plain version, beyond the window too."""
