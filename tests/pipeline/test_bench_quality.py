@@ -89,6 +89,13 @@ def test_files_of_the_same_name_have_rows_of_their_own(write, tmp_path, capsys):
     ]
 
 
+def test_names_can_be_names_of_files():
+    """Whatever a stream is called by, its picture is written into the folder."""
+    words = ("x/my stream.csv.gz", "river:Phishing", "synth:Hyperplane?mag_change=0.01&seed=2", "synth:../SEA")
+    names = [given(f"'{word}'").name for word in words]
+    assert names == ["my_stream", "river_Phishing", "synth_Hyperplane_mag_change=0.01_seed=2", "synth_.._SEA"]
+
+
 def test_a_learner_that_fails_keeps_no_other_from_running(write, tmp_path, capsys, monkeypatch):
     """It is told, has no column, is tried again next time, and the command ends with 1."""
 

@@ -5,6 +5,7 @@ order. Moments become hour and weekday for learners that know no moments.
 """
 
 import hashlib
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -83,7 +84,8 @@ def given(text: str) -> Stream:
         raise SettingsError(f"STREAM is {text!r}: {error}") from error
     if not words or words[0].startswith("-"):
         raise SettingsError(f'STREAM is {text!r}, expected a stream and its flags, such as "mine.csv --target price"')
-    return Stream(Path(words[0]).name.partition(".")[0].replace(":", "_"), words)
+    name = words[0] if ":" in words[0] else Path(words[0]).name.partition(".")[0]
+    return Stream(re.sub(r"[^\w.=-]+", "_", name), words)
 
 
 def task_of(stream: Stream) -> Task:
