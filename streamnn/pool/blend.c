@@ -1,10 +1,12 @@
 /* Mix values: two hedges, two gradient stacks, two recursive ones (least squares, least absolute errors), inverse powers of
-   error and the leader, and a hedge over these eight, served in one of three ways; see blend.py.
+   error and the leader, and a hedge over these eight, served in one of five ways; see blend.py.
 
    Axes: M members, N = M + 1. */
 
 #define MIXES 8
-#define FINALS 3
+#define FINALS 5
+#define GRID 256 /* different values remembered; a target of more is no grid */
+#define OFTEN 4  /* times that each of them has to have come on average */
 #define NEAR 0.1 /* an error that counts as none: the stack of least absolute errors weighs others by their size */
 static const double ETA[2] = {0.1, 0.3}, SHARE[2] = {0.01, 0.003}, CUT[2] = {1.5, 2.0};
 
@@ -19,12 +21,44 @@ typedef struct {
   double *top;     /* [MIXES] hedge over the mixtures */
   double *finals;  /* [FINALS] mean of the absolute error of each way to serve them, slow */
   int64_t *count;  /* [1] */
+  double *grid;    /* [GRID] the different values learned, ascending */
+  int64_t *known;  /* [1] how many; GRID + 1 = there are more */
 } State;
 
 static double inside(const State *s, double p) {
   if (!s->count[0]) return p;
   double room = 0.1 * (s->range[1] - s->range[0]), low = s->range[0] - room, high = s->range[1] + room;
   return !(p > low) ? low : p > high ? high : p;
+}
+
+/* Where a value stands, or would stand, among those known. */
+static int64_t place(const State *s, double y) {
+  int64_t low = 0, high = s->known[0];
+  while (low < high) {
+    int64_t middle = (low + high) / 2;
+    if (s->grid[middle] < y) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+static void remember(State *s, double y) {
+  if (s->known[0] > GRID) return;
+  int64_t at = place(s, y), after = s->known[0] - at;
+  if (after && s->grid[at] == y) return;
+  if (++s->known[0] > GRID) return;
+  memmove(s->grid + at + 1, s->grid + at, after * sizeof(double));
+  s->grid[at] = y;
+}
+
+/* The value nearest to p that has come, the lesser of two; p itself where values do not repeat. */
+static double nearest(const State *s, double p) {
+  int64_t known = s->known[0];
+  if (!known || known > GRID || known * OFTEN > s->count[0]) return p;
+  int64_t at = place(s, p);
+  if (at == known) return s->grid[known - 1];
+  if (!at) return s->grid[0];
+  return s->grid[at] - p < p - s->grid[at - 1] ? s->grid[at] : s->grid[at - 1];
 }
 
 /* The median of the mixtures under the weights of the hedge over them. */
@@ -44,11 +78,13 @@ static double median(const State *s, const double *mix) {
   return mix[order[MIXES - 1]];
 }
 
-/* The ways to serve the mixtures: mean, median, leader alone. Returns the one that was nearest of late. */
+/* The ways to serve the mixtures: mean, median, leader alone, and the values that have come nearest to mean and median.
+   Returns the one that was nearest of late. */
 static double serve(const State *s, const double *mix, double *ways) {
   ways[0] = 0.0;
   for (int i = 0; i < MIXES; i++) ways[0] += s->top[i] * mix[i];
   ways[1] = median(s, mix), ways[2] = mix[6];
+  ways[3] = nearest(s, ways[0]), ways[4] = nearest(s, ways[1]);
   int best = 0;
   for (int f = 1; f < FINALS; f++) if (s->finals[f] < s->finals[best]) best = f;
   return ways[best];
@@ -159,6 +195,7 @@ static double learn(State *s, int64_t M, const double *said, double y) {
   if (!s->count[0]) s->range[0] = s->range[1] = y;
   s->range[0] = y < s->range[0] ? y : s->range[0], s->range[1] = y > s->range[1] ? y : s->range[1];
   s->count[0]++;
+  remember(s, y);
   return fabs(served - y) / scale;
 }
 
@@ -167,10 +204,10 @@ static double learn(State *s, int64_t M, const double *said, double y) {
 void run(int64_t ops, const int8_t *kind, const int64_t *start, const int64_t *stop, const int64_t *sizes, void **a) {
   unsigned mode = enter();
   int64_t M = sizes[0], S = sizes[1];
-  State s = {a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9]};
-  int64_t *stored = a[10];
-  double *stored_said = a[11], *y = a[12], *used = a[13], *said = a[15], *served = a[16], *loss = a[17];
-  const int64_t *number = a[14];
+  State s = {a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11]};
+  int64_t *stored = a[12];
+  double *stored_said = a[13], *y = a[14], *used = a[15], *said = a[17], *served = a[18], *loss = a[19];
+  const int64_t *number = a[16];
   double p[M], d[M], mix[MIXES], ways[FINALS], scale;
   for (int64_t o = 0; o < ops; o++) {
     for (int64_t r = start[o]; r < stop[o] && kind[o] != LEARN; r++) {

@@ -11,8 +11,9 @@ served, d_m the members' distance from the first hedge in units of S.
     leader    the member with the least absolute error over the last thousand
     absolute  as squares, each event weighing 1 / max(its error / S, .1): the least absolute error instead of the least squares
     top       a hedge (eta .3, share .003) over these eight
-    served    the mean of the eight under its weights, their median, or the leader alone: whichever had the least absolute
-              error over the last thousand (a mean is near where errors are even, and never exact where values repeat)
+    served    the mean of the eight under its weights, their median, the leader alone, or the value nearest to mean or median
+              among those that have come (at most 256, each four times on average, as counts do): whichever had the least
+              absolute error over the last thousand
 
 Axes: K rows, M members, S pending events.
 """
@@ -25,7 +26,8 @@ from streamnn.pool.layout import Array, Arrays
 from streamnn.pool.native import call
 
 MIXTURES = ("hedge_slow", "hedge_fast", "stack_sign", "stack_size", "squares", "powers", "leader", "absolute")
-FINALS = 3
+FINALS = 5
+GRID = 256  # as in blend.c
 FloatArray = npt.NDArray[np.float64]
 
 
@@ -42,6 +44,8 @@ def init(members: int, pending: int) -> Arrays:
         "top": np.full(len(MIXTURES), 1 / len(MIXTURES)),
         "finals": np.zeros(FINALS),
         "count": np.zeros(1, dtype=np.int64),
+        "grid": np.zeros(GRID),
+        "known": np.zeros(1, dtype=np.int64),
         "stored": np.zeros(pending, dtype=np.int64),
         "stored_said": np.zeros((pending, members)),
     }

@@ -7,12 +7,13 @@ import numpy as np
 import numpy.typing as npt
 
 from streamnn.operations import Kind, Operations
-from streamnn.pool.blend import MIXTURES
+from streamnn.pool.blend import GRID, MIXTURES
 from streamnn.pool.layout import Arrays
 from streamnn.pool.reference.common import PREDICT, Vector
 
 ETAS, SHARES, CUTS = (0.1, 0.3), (0.01, 0.003), (1.5, 2.0)
 NEAR = 0.1
+OFTEN = 4
 
 
 def run(
@@ -69,12 +70,30 @@ def _combine(s: Arrays, said: Vector) -> tuple[Vector, Vector, Vector, float]:
 
 
 def _serve(s: Arrays, mixed: Vector) -> tuple[float, Vector]:
-    """What is served, and the three ways to serve: mean, median, leader."""
+    """What is served, and the five ways to serve: mean, median, leader, and the values nearest to mean and median."""
     order = np.argsort(mixed, kind="stable")
     below = np.cumsum(s["top"][order])
-    median = mixed[order[int(np.searchsorted(below, 0.5 * s["top"].sum()))]]
-    ways = np.array([s["top"] @ mixed, median, mixed[6]])
+    median = float(mixed[order[int(np.searchsorted(below, 0.5 * s["top"].sum()))]])
+    mean = float(s["top"] @ mixed)
+    ways = np.array([mean, median, mixed[6], _nearest(s, mean), _nearest(s, median)])
     return float(ways[int(np.argmin(s["finals"]))]), ways
+
+
+def _nearest(s: Arrays, p: float) -> float:
+    known = int(s["known"][0])
+    if not 0 < known <= GRID or known * OFTEN > s["count"][0]:
+        return p
+    grid = s["grid"][:known]
+    return float(grid[int(np.argmin(np.abs(grid - p)))])
+
+
+def _remember(s: Arrays, y: float) -> None:
+    known = int(s["known"][0])
+    if known > GRID or y in s["grid"][:known]:
+        return
+    if known < GRID:
+        s["grid"][: known + 1] = np.sort([*s["grid"][:known], y])
+    s["known"][0] += 1
 
 
 def _learn(s: Arrays, said: Vector, y: float) -> float:
@@ -103,6 +122,7 @@ def _learn(s: Arrays, said: Vector, y: float) -> float:
     s["own"][1] *= 0.99
     s["range"][:] = (min(s["range"][0], y), max(s["range"][1], y)) if count else (y, y)
     s["count"][0] += 1
+    _remember(s, y)
     return float(abs(served - y) / scale)
 
 

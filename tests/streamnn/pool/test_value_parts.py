@@ -126,6 +126,27 @@ def test_blend_equals_reference(listed):
     assert a["hedge"][0].argmax() == 0
 
 
+@pytest.mark.parametrize("counts", [True, False])
+def test_values_that_repeat_are_served_themselves(counts):
+    """Of counts the nearest that has come is served; of values that hardly repeat, more than are remembered, none is."""
+    rng = np.random.default_rng(1)
+    y = np.round(8 + 3 * rng.normal(size=900), 0 if counts else 2)
+    said = y[:, None] + rng.normal(size=(900, 4)) * [0.3, 0.4, 0.5, 4]
+    a = blend.init(4, 0)
+    b = {name: array.copy() for name, array in a.items()}
+    outs = [(np.full(900, np.nan), np.full(900, np.nan)) for _ in range(2)]
+    for run, state, out in zip((blend.run, slow_blend.run), (a, b), outs, strict=True):
+        run(state, said, y, np.stack([y, y], axis=1), np.arange(900), singles(900), *out)
+    np.testing.assert_allclose(outs[0][0], outs[1][0], rtol=1e-7, atol=1e-8)
+    assert_states_close(a, b, 1e-7)
+    last = outs[0][0][300:]
+    assert np.isin(last, y).mean() == (1.0 if counts else 0.0)
+    if counts:
+        assert np.abs(last - y[300:]).mean() < 0.8 * np.abs(said[300:, :3].mean(axis=1) - y[300:]).mean()
+    else:
+        assert a["known"][0] == blend.GRID + 1
+
+
 def test_nothing_is_served_before_the_first_value():
     """Without a label the mixture is unknown, not 0."""
     served, loss = np.zeros(3), np.zeros(3)
