@@ -43,14 +43,37 @@ class Audit:
             held = self._held(path)
             require(None not in held, f"positions {offsets} name {path.name}, which a power cut may take")
             require(all(have == offsets for have in held), f"{path.name} has {held}, committed with it are {offsets}")
+            self._nothing_skipped(path)
             before = self._before.setdefault(path.name, offsets)
             require(before == offsets, f"{path.name} was committed with {before}, and is another one with {offsets}")
             return
         paths = self._folder.glob("checkpoint-*.safetensors")
-        require(
-            any(all(covers(have, offsets) for have in self._held(path)) for path in paths),
-            f"committed are {offsets}, and no checkpoint that a power cut leaves holds as much",
-        )
+        holding = [path for path in paths if all(covers(have, offsets) for have in self._held(path))]
+        require(holding, f"committed are {offsets}, and no checkpoint that a power cut leaves holds as much")
+        for path in holding:
+            self._nothing_skipped(path)
+
+    def _nothing_skipped(self, path):
+        """Check that a checkpoint has counted every record before its positions, those deleted since included."""
+        state = manifest(self._world.disk.after_a_power_cut(path)[-1])["state"]
+        positions = dict(state["source"]["positions"])
+        same(f"records before the positions of {path.name}", state["loop"]["offset"], self._before_positions(positions))
+        same("records that the source says it has skipped", state["source"]["lost_records"], 0)
+
+    def _before_positions(self, positions):
+        """Count the records that readers of committed ones are handed before positions, if none is ever deleted."""
+        logs = self._world.cluster.topics[workload.SOURCE]
+        return sum(sum(logs[n].visible(entry, True) for entry in logs[n].entries[:at]) for n, at in positions.items())
+
+    def refused(self):
+        """Check that a run that was refused for records deleted unread was refused for a reason, and lost nothing more."""
+        path = self._newest()
+        self._nothing_skipped(path)
+        logs = self._world.cluster.topics[workload.SOURCE]
+        # nothing was committed since it was written, so that a power cut may take it: an older one is refused as well
+        positions = manifest(self._world.disk.after_a_power_cut(path)[-1])["state"]["source"]["positions"]
+        gone = [number for number, at in positions if at < logs[number].start]
+        require(gone, f"the run is refused, and nothing is deleted behind its positions {positions}")
 
     def _named(self, committed):
         """Return the path of the checkpoint that committed positions name."""
@@ -161,13 +184,16 @@ class Audit:
     def _lines(self, path):
         return [orjson.loads(line) for line in path.read_bytes().splitlines()]
 
-    def _state(self):
-        """Return the state that a new start would go on from."""
+    def _newest(self):
+        """Return the path of the checkpoint that a new start would go on from."""
         if self._work.delivery == "transactional":
             groups = self._world.cluster.groups
-            path = self._named([one for (group, _), one in groups.items() if group == self._group])
-        else:
-            path = self._folder.glob("checkpoint-*.safetensors")[-1]
+            return self._named([one for (group, _), one in groups.items() if group == self._group])
+        return self._folder.glob("checkpoint-*.safetensors")[-1]
+
+    def _state(self):
+        """Return the state that a new start would go on from."""
+        path = self._newest()
         left = self._world.disk.after_a_power_cut(path)
         require(None not in left, f"{path.name} may be lost")
         return decode(left[-1], path.name).state

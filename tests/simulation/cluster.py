@@ -6,6 +6,7 @@ records while it is open. The id of a transactional producer has an epoch, which
 and when a transaction has been open for too long; whoever comes with an older one is fenced.
 """
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -136,9 +137,19 @@ class Cluster:
         return log.end - 1
 
     def delete_before(self, partition, offset):
-        """Delete records, as retention does."""
+        """Delete records, as retention does; the log keeps them for whoever judges."""
         log = self.log(partition)
         log.start = max(log.start, min(offset, log.end))
+
+    def retain(self, topic, beyond):
+        """Delete the records of a topic that are read for good, and a share of those that are not.
+
+        Where no position is committed nothing is deleted: a first start begins with what is there.
+        """
+        for (_, partition), committed in sorted(self.groups.items()):
+            if partition.topic == topic:
+                left = self.log(partition).end - committed.offset
+                self.delete_before(partition, committed.offset + math.ceil(beyond * left))
 
     # --- transactions ---
 

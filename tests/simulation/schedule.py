@@ -1,7 +1,8 @@
 """One schedule: a workload, faults at seeded steps, lives of the program one after the other, and the judgement.
 
 In: a seed. Out: nothing, or `ViolationError` with what is wrong. A schedule ends when a life that nothing befell has come to
-the end of the stream and stopped well. The same seed gives the same schedule.
+the end of the stream and stopped well, or, with retention, has refused to go on without records that were deleted
+before they were read. The same seed gives the same schedule.
 """
 
 import random
@@ -55,13 +56,22 @@ class Schedule:
     Args:
         seed: of everything.
         work, faults: instead of those that the seed gives.
+        retention: whether records are deleted at the beginnings of logs, too.
+
+    Attributes:
+        refused: the run was refused for good, since records that it had not read were deleted.
     """
 
-    def __init__(self, seed, *, work=None, faults=None):
+    def __init__(self, seed, *, work=None, faults=None, retention=False):
         rng = random.Random(seed)
         self.seed = seed
         self.work = workload.draw(rng.random()) if work is None else work
-        self.world = World(rng.random(), draw_faults(rng, self.work) if faults is None else faults)
+        chance = rng.random()
+        drawn = draw_faults(rng, self.work) if faults is None else faults
+        if retention:
+            drawn = sorted(drawn + draw_deletions(rng), key=lambda fault: fault[0])
+        self.world = World(chance, drawn)
+        self.refused = False
         self.world.successor = self._start
         self.audit = Audit(self.world, self.work, GROUP, self.world.disk.path(FOLDER))
         self.lives = 0
@@ -79,7 +89,10 @@ class Schedule:
                 self._live_on()
                 while world.cluster.ending:  # what is decided counts, and whoever came next would wait for it
                     world.clock.advance(0.1)
-                self.audit.final()
+                if self.refused:
+                    self.audit.refused()
+                else:
+                    self.audit.final()
         except ViolationError as violation:
             raise ViolationError(f"{violation}\n\n{self.story()}") from violation
 
@@ -109,6 +122,9 @@ class Schedule:
                 self._look_at(other)
             if len(alone) == 1 and process.said == "done":
                 return
+            if len(alone) == 1 and process.said == "deleted" and calm:
+                self.refused = True
+                return
             world.clock.advance(min(0.5 * self.lives, 10.0))  # as those who restart services do
 
     def _start(self):
@@ -131,7 +147,7 @@ class Schedule:
             raise ViolationError(f"{process.name} will never start: {error}") from error
         except (ConnectorError, CheckpointError) as error:
             self.world.log(f"does not start: {error}")
-            return "failed"
+            return told(error)
 
     def _run(self, process):
         world, w = self.world, self.work
@@ -189,7 +205,7 @@ class Schedule:
             loop.run(stop=stop, report=lambda loop: None)
             if loop.failure is not None:
                 world.log(f"fails: {loop.failure}")
-                return "failed"
+                return told(loop.failure)
         finally:
             for part in reversed(opened):
                 part.close()
@@ -268,6 +284,20 @@ def draw_faults(rng, work):
         if detail == "stall" and rng.random() < 0.5:  # and no other consumer comes about
             drawn.append((step, "connect", "unreachable"))
     return sorted(drawn, key=lambda fault: fault[0])
+
+
+def draw_deletions(rng):
+    """Draw what retention deletes: what was read, and often a share of what was not."""
+    within, count = rng.choice([80, 250, 600]), rng.choice([1, 2, 4])
+    return [
+        (rng.randrange(within), "retention", (workload.SOURCE, rng.choice([0.0, 0.0, 0.01, 0.3, 1.0])))
+        for _ in range(count)
+    ]
+
+
+def told(error):
+    """Return what a life that failed says of the cause."""
+    return "deleted" if "have not been read, and have been deleted" in str(error) else "failed"
 
 
 def _at(rng, detail):

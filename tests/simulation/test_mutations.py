@@ -2,12 +2,14 @@
 
 import itertools
 import logging
+from dataclasses import replace
 
 import pytest
 
 import connectors.kafka.transaction
 import pipeline.checkpoint
 from connectors.append_file import AppendFile
+from connectors.kafka import beginning
 from connectors.kafka.delivery import Delivery
 from connectors.kafka.merge import TimestampMerge
 from connectors.kafka.positions import PositionTrail
@@ -19,7 +21,7 @@ from pipeline.labels import LabelQueue
 from pipeline.prequential import Prequential
 from tests.simulation.audit import ViolationError
 from tests.simulation.schedule import Schedule
-from tests.simulation.test_simulation import SCHEDULES
+from tests.simulation.test_simulation import RETENTION_SCHEDULES, SCHEDULES
 
 
 def commits_before_it_saves(patch):
@@ -215,6 +217,36 @@ def forgets_the_control(patch):
     patch.setattr(Prequential, "open", without)
 
 
+def skips_what_was_deleted(patch):
+    """Records that retention deleted unread are passed over, and nobody is told."""
+
+    def silent(reader, reading, positions):
+        checked, _ = in_range(reader, replace(reading, lost="skip"), positions)
+        return checked, 0
+
+    in_range = beginning.in_range
+    patch.setattr(beginning, "in_range", silent)
+
+
+def misses_what_was_read(patch):
+    """A position at the beginning of a log is taken for one before it."""
+
+    class Reader:
+        def __init__(self, reader):
+            self.end, self._begin = reader.end, reader.begin
+
+        def begin(self, partitions, *, timeout_s):
+            found = self._begin(partitions, timeout_s=timeout_s)
+            return {partition: at + 1 if at else 0 for partition, at in found.items()}
+
+    in_range = beginning.in_range
+    patch.setattr(beginning, "in_range", lambda reader, reading, at: in_range(Reader(reader), reading, at))
+
+
+OF_RETENTION = [
+    (skips_what_was_deleted, "records before the positions of"),
+    (misses_what_was_read, "the run is refused, and nothing is deleted"),
+]
 MUTATIONS = [
     believes_that_the_topic_is_gone,
     commits_before_it_saves,
@@ -238,6 +270,25 @@ MUTATIONS = [
     saves_positions_that_lie_ahead,
     waits_for_no_partition,
 ]
+
+
+@pytest.mark.parametrize(("mutation", "told"), OF_RETENTION, ids=lambda value: getattr(value, "__name__", ""))
+def test_simulator_finds_what_is_broken_about_retention(mutation, told, monkeypatch):
+    """The audit that is there for it finds it, within as many schedules with retention as the default suite runs."""
+    logging.disable(logging.CRITICAL)
+    mutation(monkeypatch)
+    found = []
+    try:
+        for seed in range(RETENTION_SCHEDULES):
+            try:
+                Schedule(seed, retention=True).run()
+            except ViolationError as violation:
+                found.append(str(violation).splitlines()[0])
+                if found[-1].startswith(told):
+                    return
+    finally:
+        logging.disable(logging.NOTSET)
+    pytest.fail(f"{mutation.__name__} was not found in {RETENTION_SCHEDULES} schedules by its audit, but by {found}")
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.__name__)

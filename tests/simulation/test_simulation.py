@@ -1,4 +1,11 @@
-"""Thousands of seeded histories of faults, each judged by an auditor."""
+"""Thousands of seeded histories of faults, each judged by an auditor.
+
+Covered: kills, power cuts, SIGTERM, processes that were taken for dead, brokers that are away or forget their producers,
+full disks, calls that fail or whose answer is lost; in each delivery, order, size of batch and delay of labels. In
+schedules of their own: retention that deletes what was read, and what was not.
+Not covered: topics of labels, partitions that are added, `lost = "skip"`, `mode.max_wait_ms`, standby; those have tests
+of their own elsewhere.
+"""
 
 import logging
 import os
@@ -10,9 +17,10 @@ import pytest
 from tests.simulation.audit import ViolationError
 from tests.simulation.model import REFUSED
 from tests.simulation.schedule import Schedule
-from tests.simulation.workload import draw
+from tests.simulation.workload import SOURCE, draw
 
 SCHEDULES, BLOCKS = 2_000, 8
+RETENTION_SCHEDULES = 200
 MANY, MANY_BLOCKS = 6_000, 4
 BEFALL = {
     "broker_bounce", "broker_down", "commit", "commit_positions", "committed", "connect", "disk_full", "ends", "kill",
@@ -29,14 +37,15 @@ def quiet():
     logging.disable(logging.NOTSET)
 
 
-def judged(seed):
+def judged(seed, *, retention=False):
     """Run the schedule of a seed; a failure tells how to repeat it."""
-    schedule = Schedule(seed)
+    schedule = Schedule(seed, retention=retention)
     try:
         schedule.run()
     except ViolationError as violation:
+        how = f"STREAMNN_SEED={seed} " + ("STREAMNN_RETENTION=1 " if retention else "")
         pytest.fail(
-            f"seed {seed}: {violation}\n\nrepeat it with: STREAMNN_SEED={seed} pytest tests/simulation -k one_seed",
+            f"seed {seed}: {violation}\n\nrepeat it with: {how}pytest tests/simulation -k one_seed",
             pytrace=False,
         )
     return schedule
@@ -64,7 +73,18 @@ def test_many_more_schedules(block):
 @pytest.mark.skipif("STREAMNN_SEED" not in os.environ, reason="repeats the schedule that STREAMNN_SEED names")
 def test_one_seed():
     """The schedule of one seed, told step by step with -s."""
-    print(judged(int(os.environ["STREAMNN_SEED"])).story())
+    retention = "STREAMNN_RETENTION" in os.environ
+    print(judged(int(os.environ["STREAMNN_SEED"]), retention=retention).story())
+
+
+def test_records_that_retention_deletes():
+    """Deleted before they were read, they stop the run loudly and are never skipped; deleted later they harm nothing."""
+    ends = Counter()
+    for seed in range(RETENTION_SCHEDULES):
+        schedule = judged(seed, retention=True)
+        deleted = any(log.start for log in schedule.world.cluster.topics[SOURCE])
+        ends["refused" if schedule.refused else "harmless" if deleted else "nothing deleted"] += 1
+    assert min(ends["refused"], ends["harmless"]) >= 20, f"the schedules hardly meet retention: {ends}"
 
 
 @pytest.mark.parametrize("chunk", [4, 512])

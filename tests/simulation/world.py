@@ -224,6 +224,8 @@ class World:
         elif kind == "disk_full":
             self.disk.full = True
             self.later(detail, self._room)
+        elif kind == "retention":
+            cluster.retain(*detail)
         elif kind.endswith("_at"):
             self.lurking.append((kind.removesuffix("_at"), *detail))
         else:
