@@ -7,6 +7,7 @@ learning-rate control.
 `python -m tests.benchmarks.quality ablation [--rows 3000]` does it with the default without one of its parts.
 `python -m tests.benchmarks.quality controls [--rows 3000]` does it with river's trees on the default's feature maps (two classes).
 `python -m tests.benchmarks.quality curves [--rows 3000]` tells what late labels, few labels and micro-batches cost.
+`python -m tests.benchmarks.quality olronn [--streams elec2] [--seeds 5]` sets small networks beside a published study's figures.
 
 All need STREAMNN_DATA, but for those with a name where they run with --streams synthetic or --add alone.
 """
@@ -25,6 +26,7 @@ from tests.benchmarks.quality import peers
 from tests.benchmarks.quality.ablation import ABLATIONS, CONTROLS
 from tests.benchmarks.quality.curves import curves
 from tests.benchmarks.quality.environments import missing, worker_versions
+from tests.benchmarks.quality.olronn import STREAMS, olronn
 from tests.benchmarks.quality.runs import key, run
 from tests.benchmarks.quality.streams import recorded
 from tests.benchmarks.quality.whole import table as whole
@@ -34,6 +36,16 @@ from tests.recorded import data_folder
 def main(words: list[str]) -> None:
     """Run the command that the words name."""
     parser = argparse.ArgumentParser(prog="quality", description=__doc__)
+    if words[:1] == ["olronn"]:
+        parser.add_argument("--streams", default=",".join(STREAMS), help=f"names (default {','.join(STREAMS)})")
+        parser.add_argument("--seeds", type=int, default=5, help="runs of each rate (default 5)")
+        parser.add_argument("--cache", type=Path, default=Path(".quality"), help="folder of results (default .quality)")
+        space = parser.parse_args(words[1:])
+        names = space.streams.split(",")
+        if unknown := [name for name in names if name not in STREAMS]:
+            sys.exit(f"--streams: {unknown} are not known for olronn; use some of {[*STREAMS]}")
+        olronn(data_folder(), names, space.seeds, Cache(space.cache))
+        return
     if words[:1] not in (["compare"], ["rates"], ["ablation"], ["controls"], ["curves"]):
         parser.add_argument("--seeds", type=int, default=3, help="runs a line (default 3)")
         parser.add_argument("--presets", default="auto", help="presets, separated by commas (default auto)")
