@@ -34,6 +34,8 @@ _TAKE_OVER_S = 15.0  # at least: an earlier transaction may have to be ended fir
 _SPARE_S = 2.0  # what a call may take beyond the time-out it was given
 _BY_KEY = -1
 _SERVED_EVERY = 100  # records
+# said of a leader that an admin client remembers for a quarter of an hour, and does not look up again because of it
+_MOVED = (KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError.NOT_LEADER_FOR_PARTITION)
 _NO_GROUP = "streamnn-none"  # the library insists on a name; nothing is ever committed under this one
 _SPEC: Any = OffsetSpec
 
@@ -62,9 +64,10 @@ class FastLibrary:
         }
         with Translating("configuration"):
             consumer = Consumer({**common, **settings, **self._connection.common, **self._connection.consumer})
-            admin = AdminClient({**common, **self._connection.common})
         _reach(consumer, errors, self._connection, wait_s)
-        return FastReader(consumer, admin, committed_only=committed_only)
+        return FastReader(
+            consumer, partial(AdminClient, {**common, **self._connection.common}), committed_only=committed_only
+        )
 
     def writer(
         self, *, transactional_id: str, transaction_timeout_s: float, wait_s: float | None = None
@@ -108,10 +111,18 @@ class FastLibrary:
 
 
 class FastReader:
-    """A `LogReader` on confluent-kafka's consumer."""
+    """A `LogReader` on confluent-kafka's consumer.
 
-    def __init__(self, consumer: Consumer, admin: AdminClient, *, committed_only: bool) -> None:
-        self._consumer, self._admin = consumer, admin
+    Args:
+        consumer: reads.
+        make_admin: makes what answers questions about topics.
+        committed_only: whether records of open and aborted transactions are left out.
+    """
+
+    def __init__(self, consumer: Consumer, make_admin: Callable[[], AdminClient], *, committed_only: bool) -> None:
+        self._consumer, self._make_admin = consumer, make_admin
+        with Translating("configuration"):
+            self._admin = make_admin()
         self._isolation = IsolationLevel.READ_COMMITTED if committed_only else IsolationLevel.READ_UNCOMMITTED
         self._positions: dict[Partition, int] = {}
         self._held: LogError | None = None
@@ -221,7 +232,12 @@ class FastReader:
         asked = {TopicPartition(p.topic, p.number): which for p in partitions}
         with Translating("failed"):
             found = self._admin.list_offsets(asked, isolation_level=self._isolation, request_timeout=timeout_s)
-            return {Partition(tp.topic, tp.partition): int(f.result().offset) for tp, f in found.items()}
+            try:
+                return {Partition(tp.topic, tp.partition): int(f.result().offset) for tp, f in found.items()}
+            except KafkaException as error:
+                if error.args[0].code() in _MOVED:
+                    self._admin = self._make_admin()
+                raise
 
     def _raise(self) -> None:
         if self._held is not None:

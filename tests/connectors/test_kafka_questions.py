@@ -1,10 +1,11 @@
 """Questions that a cluster does not answer at once: which are asked again, and for how long."""
 
 import pytest
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, KafkaException
 
 from connectors.kafka import client
-from connectors.kafka.client import DOUBT_S, LogError, answered
+from connectors.kafka.client import DOUBT_S, LogError, Partition, answered
+from connectors.kafka.fast_client import FastReader
 from connectors.kafka.fast_faults import translated
 
 
@@ -67,3 +68,38 @@ def test_what_does_not_pass_is_told(clock, fault, wait_s, seconds):
 def test_partitions_without_leaders_will_have_some(code):
     """A broker that has just come back knows its topics before their leaders; confluent-kafka says so in several ways."""
     assert translated(KafkaError(code), "failed").fault == "unreachable"
+
+
+class Admin:
+    """An admin client that remembers what it was told of leaders at the start, and answers from that alone."""
+
+    def __init__(self, code):
+        self.code = code
+
+    def list_offsets(self, asked, *, isolation_level, request_timeout):
+        return dict.fromkeys(asked, self)
+
+    def result(self):
+        if self.code is not None:
+            raise KafkaException(KafkaError(self.code))
+        return type("Result", (), {"offset": 7})
+
+
+@pytest.mark.parametrize("code", [KafkaError.FENCED_LEADER_EPOCH, KafkaError.NOT_LEADER_FOR_PARTITION])
+def test_leaders_that_have_moved_are_looked_up_anew(code):
+    """A client that asks a leader of before is replaced, so that the next question is answered; told as passing."""
+    clients = [Admin(code), Admin(None)]
+    reader = FastReader(None, lambda: clients.pop(0), committed_only=True)
+    with pytest.raises(LogError) as told:
+        reader.end([Partition("t", 0)], timeout_s=1.0)
+    assert told.value.fault == "unreachable"
+    assert reader.end([Partition("t", 0)], timeout_s=1.0) == {Partition("t", 0): 7}
+
+
+def test_a_client_that_gets_no_answer_is_kept():
+    """It connects again by itself."""
+    clients = [Admin(KafkaError._TIMED_OUT)]
+    reader = FastReader(None, lambda: clients.pop(0), committed_only=True)
+    for _ in range(2):
+        with pytest.raises(LogError):
+            reader.begin([Partition("t", 0)], timeout_s=1.0)
