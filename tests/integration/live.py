@@ -72,7 +72,8 @@ class Feeder:
         """Write what is under way, and stop."""
         self._stop.set()
         self._thread.join()
-        assert self._producer.flush(60.0) == 0
+        left = self._producer.flush(120.0)
+        assert left == 0, f"{left} of {self.written} events are not acknowledged"
         assert self._failed == []
 
     def close(self) -> None:
