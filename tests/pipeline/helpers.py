@@ -15,6 +15,19 @@ from connectors import Chunk, DeadLetter, Record
 ROOT = Path(__file__).parent.parent.parent
 
 
+class Clock:
+    """Virtual seconds; stands in for the module `time`."""
+
+    def __init__(self):
+        self.now = 1_000.0
+
+    def monotonic(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+
 @contextmanager
 def small_file_system(at, size):
     """A file system of so many bytes (such as 256k) in a new folder; skips the test where none can be mounted."""

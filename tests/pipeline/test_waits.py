@@ -29,24 +29,11 @@ from pipeline.intake import Intake
 from pipeline.pace import Pace
 from pipeline.settings import SettingsError
 from pipeline.telemetry import Telemetry
-from tests.pipeline.helpers import chunk
+from tests.pipeline.helpers import Clock, chunk
 from tests.pipeline.joined import TWO, Loop
 from tests.pipeline.test_join import same
 
 POLL_S = 0.004  # an empty poll waits so long
-
-
-class Clock:
-    """Virtual seconds; stands in for the module `time`."""
-
-    def __init__(self):
-        self.now = 1_000.0
-
-    def monotonic(self):
-        return self.now
-
-    def sleep(self, seconds):
-        self.now += seconds
 
 
 class Arriving:

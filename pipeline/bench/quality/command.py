@@ -139,26 +139,29 @@ def compare(
         if values:
             lines += [*table(values, names, events, metric), ""]
     if asked.output is not None:  # before a reader of stdout, such as `head`, can end this
-        _written(asked, task, results, dict(zip(streams, events, strict=True)), lines)
+        _written(asked.output, asked.learners, task, results, dict(zip(streams, events, strict=True)), lines)
     print("\n".join(lines))
     return len(results) == len(jobs)
 
 
 def _written(
-    asked: Comparison, task: str, results: dict[Job, Result], streams: dict[Stream, int], lines: Sequence[str]
+    folder: Path,
+    learners: Sequence[str],
+    task: str,
+    results: dict[Job, Result],
+    streams: dict[Stream, int],
+    lines: Sequence[str],
 ) -> None:
-    folder = asked.output
-    assert folder is not None
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "tables.md").write_text("\n".join(lines), encoding="utf-8")
     first = METRICS[task][0]
-    values = collect(results, [stream.name for stream in streams], asked.learners, first)
+    values = collect(results, [stream.name for stream in streams], learners, first)
     ranks = mean_ranks(values, high_is_good=HIGH_IS_GOOD.get(first, False))
     if len(ranks) > 1:
         rank_picture(ranks, critical_difference(len(ranks), len(streams)), folder / "ranks.png")
     for stream, events in streams.items():
         found = {job.learner: r for job, r in results.items() if job.stream == stream and job.seed == 0}
-        shown = {name: found[name] for name in asked.learners if name in found}
+        shown = {name: found[name] for name in learners if name in found}
         marks = next(((name, r["drifts"]) for name, r in shown.items() if r.get("drifts")), ("", ()))
         curve_picture(
             {name: r["windows"] for name, r in shown.items()},

@@ -94,15 +94,7 @@ def task_of(stream: Stream) -> Task:
     Raises:
         SettingsError: it has several targets that are no labels, or cannot be replayed.
     """
-    resolved, _ = _looked(stream, 0)
-    kinds = {target.kind for target in resolved.targets}
-    if len(resolved.targets) > 1 and kinds != {"binary"}:
-        raise SettingsError(
-            f"{stream.name} has {len(resolved.targets)} targets; the comparison takes one, or labels of 0 and 1"
-        )
-    if len(resolved.targets) > 1:
-        return "multilabel"
-    return "regression" if kinds == {"regression"} else "classification"
+    return _task(_looked(stream, 0)[0], stream.name)
 
 
 def read(stream: Stream, rows: int, seed: int) -> Events:
@@ -116,8 +108,8 @@ def read(stream: Stream, rows: int, seed: int) -> Events:
     Raises:
         SettingsError: the stream has several targets that are no labels, or cannot be replayed.
     """
-    task = task_of(stream)
     resolved, spec = _looked(stream, seed)
+    task = _task(resolved, stream.name)
     names = [target.name for target in resolved.targets]
     source = open_source(spec, resolved.schema)
     source.open(0, None)
@@ -138,6 +130,17 @@ def read(stream: Stream, rows: int, seed: int) -> Events:
         return Events(x, [float(v) for v in first], 0)
     numbers = {label: i for i, label in enumerate(dict.fromkeys(first))}
     return Events(x, [numbers[label] for label in first], len(numbers))
+
+
+def _task(resolved: Resolved, name: str) -> Task:
+    kinds = {target.kind for target in resolved.targets}
+    if len(resolved.targets) > 1 and kinds != {"binary"}:
+        raise SettingsError(
+            f"{name} has {len(resolved.targets)} targets; the comparison takes one, or labels of 0 and 1"
+        )
+    if len(resolved.targets) > 1:
+        return "multilabel"
+    return "regression" if kinds == {"regression"} else "classification"
 
 
 def _looked(stream: Stream, seed: int) -> tuple[Resolved, StreamSpec]:
