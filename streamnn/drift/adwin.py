@@ -2,7 +2,7 @@
 
 In: values, in event order. Out: where the mean changed. The window is an exponential histogram of buckets, each the
 sum of 2^r values, at most `max_buckets` of each length: n values take about max_buckets log2(n / max_buckets) of
-them.
+them. Where there is a C compiler the file adwin.c does what is written here, to the bit.
 
 Reference: Bifet and Gavalda, "Learning from time-changing data with adaptive windowing", SDM 2007 (ADWIN2, with its
 bound for sums that are nearly normal). Arithmetic and detections are those of river 0.26 where `one_sided` is off.
@@ -10,14 +10,18 @@ bound for sums that are nearly normal). Arithmetic and detections are those of r
 Axes: K values of an update, R lengths, B buckets of the window.
 """
 
+import ctypes
 import math
 from collections.abc import Mapping
+from functools import cache
 from operator import add, sub
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from streamnn.drift.base import DetectorState, FloatArray
+from streamnn.native.build import STRICT, CompilerError, load
 
 
 class ADWIN:
@@ -74,6 +78,37 @@ class ADWIN:
 
     def update(self, values: FloatArray) -> list[int]:
         """Take the next values [K] and return the indices at which a change was flagged."""
+        library = _library()
+        return self._update_here(values) if library is None else self._update_in_c(library, values)
+
+    def _update_in_c(self, library: ctypes.CDLL, values: FloatArray) -> list[int]:
+        values = np.ascontiguousarray(values, dtype=np.float64)
+        window = _Window(
+            self.tick, self.width, len(self._counts), len(self._sums), tuple(self._counts), self.total, self.spread
+        )
+        buckets = np.zeros((2, 64 * (self.max_buckets + 2) + self.clock))
+        buckets[:, : len(self._sums)] = self._sums, self._spreads
+        found = np.empty(len(values) // self.clock + 1, dtype=np.int64)
+        settings = (ctypes.c_int64 * 5)(
+            self.clock, self.max_buckets, self.min_window_length, self.grace_period, self.one_sided
+        )
+        sums, spreads, *arrays = (ctypes.c_void_p(a.ctypes.data) for a in (*buckets, values, found))
+        flagged = library.update(
+            settings,
+            ctypes.c_double(self.delta),
+            ctypes.byref(window),
+            sums,
+            spreads,
+            arrays[0],
+            ctypes.c_int64(len(values)),
+            arrays[1],
+        )
+        self.tick, self.width, self.total, self.spread = window.tick, window.width, window.total, window.spread
+        self._counts = window.counts[: window.rows]
+        self._sums, self._spreads = buckets[:, : window.buckets].tolist()
+        return [int(at) for at in found[:flagged]]
+
+    def _update_here(self, values: FloatArray) -> list[int]:
         found, at, listed = [], 0, values.tolist()
         while at < len(listed):
             part = listed[at : at + self.clock - self.tick % self.clock]
@@ -183,3 +218,28 @@ class ADWIN:
 
 
 _LENGTHS = 2.0 ** np.arange(62, -1, -1)
+
+
+class _Window(ctypes.Structure):
+    """The window, as adwin.c has it."""
+
+    _fields_ = (
+        ("tick", ctypes.c_int64),
+        ("width", ctypes.c_int64),
+        ("rows", ctypes.c_int64),
+        ("buckets", ctypes.c_int64),
+        ("counts", ctypes.c_int64 * 64),
+        ("total", ctypes.c_double),
+        ("spread", ctypes.c_double),
+    )
+
+
+@cache
+def _library() -> ctypes.CDLL | None:
+    """Build or load adwin.c; None without a usable compiler."""
+    try:
+        loaded, _ = load((Path(__file__).parent / "adwin.c").read_text(encoding="ascii"), flags=STRICT)
+    except CompilerError:
+        return None
+    loaded.update.restype = ctypes.c_int64
+    return loaded

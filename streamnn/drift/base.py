@@ -77,4 +77,5 @@ def error_degree(loss: FloatArray) -> FloatArray:
     more than 1.
     """
     # NumPy's own exp may round differently where a value lies in a vector register: the cut into updates would show
-    return np.array([-math.expm1(-x) if x > 0 else 0.0 for x in loss.tolist()], dtype=np.float64)
+    bounded = np.where(loss > 0, -loss, 0.0).tolist()
+    return 0.0 - np.array([*map(math.expm1, bounded)], dtype=np.float64)

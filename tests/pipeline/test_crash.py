@@ -1,5 +1,6 @@
 """kill -9 at every named crash point and at random moments: after resuming, every event once and the same weights."""
 
+import os
 import random
 import signal
 import subprocess
@@ -84,7 +85,7 @@ def test_random_kills(folder, seed):
         process = subprocess.Popen(
             [sys.executable, "-m", "pipeline", *map(str, words(folder, name))],
             cwd=folder,
-            env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(folder)},
+            env={**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(folder)},
         )
         end = time.monotonic() + moment.uniform(0.5, 6.0) if kills < 4 else float("inf")
         while process.poll() is None and time.monotonic() < end:

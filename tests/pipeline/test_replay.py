@@ -1,6 +1,7 @@
 """`streamnn replay` as a user meets it: files in, report, predictions, plot and checkpoint out."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -210,7 +211,7 @@ def test_interrupt_writes_checkpoint_and_report(tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-m", "pipeline", *map(str, [*words, *more])],
         cwd=tmp_path,
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)},
         stderr=subprocess.PIPE,
         text=True,
     )
