@@ -56,10 +56,11 @@ def fresh(name: str) -> str:
 def topic(
     bootstrap: str, partitions: int = 1, *, configs: Mapping[str, str] | None = None, name: str = "", copies: int = 1
 ) -> str:
-    """Make a topic and return its name."""
+    """Make a topic that keeps its records however old their timestamps say they are; return its name."""
     name = name or fresh("topic")
     admin = _admin(bootstrap)
-    spec = {"num_partitions": partitions, "replication_factor": copies, "configs": dict(configs or {})}
+    settings = {"retention.ms": "-1", **(configs or {})}
+    spec = {"num_partitions": partitions, "replication_factor": copies, "configs": settings}
     admin.create_topics({name: spec})
     return name
 
