@@ -107,7 +107,8 @@ class KafkaSource:
         self._merge: Merge = ArrivalMerge(0)
         self._trail = PositionTrail(0, np.zeros(0, np.int64), 1)
         self._topic_ids: dict[str, str] = {}
-        self._next: dict[Partition, int] = {}  # offset after what the merge holds
+        self._read: dict[Partition, int] = {}  # offset after the last record read
+        self._next: dict[Partition, int] = {}  # offset of the record read next: behind markers, too
         self._ends: dict[Partition, int] | None = None  # where to stop, if anywhere
         self._first_left = 0
         self._paused: set[Partition] = set()
@@ -134,7 +135,7 @@ class KafkaSource:
             self._merge = TimestampMerge(count) if reading.order == "timestamp" else ArrivalMerge(count)
         at = np.array([positions[partition] for partition in self._partitions], dtype=np.int64)
         self._trail = PositionTrail(offset, at, reading.most_uncommitted)
-        self._next = dict(positions)
+        self._read, self._next = dict(positions), dict(positions)
         self._looked = self._clock()
         reader.assign(positions)
         self._first_left = self._left()
@@ -198,7 +199,7 @@ class KafkaSource:
 
     def state(self, offset: int) -> dict[str, Any]:
         """Return positions, and what has been counted, before record number `offset`."""
-        at = list(zip(self._partitions, self._trail.at(offset).tolist(), strict=True))
+        at = list(self._positions(offset).items())
         events, *labels = [
             {
                 "kind": "kafka",
@@ -228,8 +229,7 @@ class KafkaSource:
             self._expired = self._expired[-_MOST_NOTED:]
         try:
             if self._commits:
-                at = self._trail.at(offset).tolist()
-                reader.commit(dict(zip(self._partitions, at, strict=True)), self.note, timeout_s=5.0)
+                reader.commit(self._positions(offset), self.note, timeout_s=5.0)
             self._take_up(reader)
         except LogError as error:
             if error.fault in {"refused", "configuration"}:
@@ -271,6 +271,14 @@ class KafkaSource:
             unreachable_s=silent,
         )
 
+    def _positions(self, offset: int) -> dict[Partition, int]:
+        """Return the positions before record number `offset`.
+
+        Behind the last record that was read they lie behind markers too: those may be deleted, and nothing is missed.
+        """
+        at = zip(self._partitions, self._trail.at(offset).tolist(), strict=True)
+        return {p: self._next[p] if position >= self._read[p] else position for p, position in at}
+
     def _take_back(self, state: Mapping[str, Any]) -> None:
         """Take back what a checkpoint has counted."""
         self._expired = [(number, partition) for number, partition in state["expired"]]
@@ -295,8 +303,13 @@ class KafkaSource:
             if records:
                 last = records[-1].origin
                 assert last is not None
-                self._next[partition] = last.offset + 1
+                self._read[partition] = last.offset + 1
                 self._bytes_each[partition] = sum(len(r.value or b"") for r in records) / len(records)
+        for partition in self._partitions:
+            reached = reader.position(partition)
+            if self._ends is not None:
+                reached = min(reached, self._ends[partition])
+            self._next[partition] = max(self._next[partition], reached)
         if arrived:
             self._vain_s, self._silent_since = 0.0, None
         else:
@@ -431,7 +444,7 @@ class KafkaSource:
             self._partitions.append(partition)
             self._merge.grow()
             self._trail.grow(position)
-            self._next[partition] = position
+            self._read[partition] = self._next[partition] = position
         if added:
             reader.assign(self._next)
             if self._paused:

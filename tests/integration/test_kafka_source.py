@@ -370,6 +370,68 @@ def test_records_of_open_and_aborted_transactions_are_not_read(bootstrap: str) -
     opened.close()
 
 
+@pytest.mark.parametrize("client", helpers.CLIENTS)
+def test_markers_that_retention_takes_are_not_missed(client: str, bootstrap: str) -> None:
+    """Behind the last record only an aborted one and markers are deleted: a start goes on; with the record it is refused."""
+    topic, ghost = helpers.topic(bootstrap), 3
+    writer = helpers.library("kafka-python", bootstrap).writer(
+        transactional_id=helpers.fresh("id"), transaction_timeout_s=60.0
+    )
+
+    def write(*numbers: int) -> None:
+        writer.begin()
+        for n in numbers:
+            writer.produce(Outgoing(topic, event(n), partition=0))
+        writer.settle(10.0)
+        if ghost in numbers:
+            writer.abort(timeout_s=20.0)
+        else:
+            writer.commit({}, "g", "", timeout_s=20.0)
+
+    write(0, 1, 2)
+    write(ghost)
+    opened = source(bootstrap, topic, client=client, until="forever")
+    opened.open(0, None)
+    assert rest(opened, limit=3) == [(0, n) for n in range(3)]
+    assert opened.state(2)["positions"] == [[0, 2]]
+    deadline = time.monotonic() + 20.0
+    while opened.state(3)["positions"] != [[0, 6]]:
+        assert time.monotonic() < deadline
+        assert opened.poll(10) is not None
+    before, state = opened.state(2), opened.state(3)
+    opened.commit(3)
+    assert opened.state(3) == state
+    opened.close()
+
+    helpers.delete_before(bootstrap, Partition(topic, 0), 6)
+    with pytest.raises(SourceError, match=r"records 2 to 5 of .*/0 have not been read"):
+        source(bootstrap, topic, client=client).open(2, before)
+    write(4, 5)
+    again = source(bootstrap, topic, client=client)
+    again.open(3, state)
+    assert rest(again) == [(0, 6), (0, 7)]
+    assert again.state(5)["lost_records"] == 0
+    again.close()
+    writer.close()
+
+
+@pytest.mark.parametrize("client", helpers.CLIENTS)
+def test_a_position_passes_no_record_behind_the_end(client: str, bootstrap: str, writer: LogWriter) -> None:
+    """However far the client has read, whoever goes on from a run up to a place begins at that place."""
+    topic = helpers.topic(bootstrap)
+    helpers.fill(writer, topic, [(0, 1_000 + n, event(n)) for n in range(20)])
+    opened = source(bootstrap, topic, client=client, until="end", until_positions={0: 8})
+    opened.open(0, None)
+    assert rest(opened) == [(0, n) for n in range(8)]
+    state = opened.state(8)
+    assert state["positions"] == [[0, 8]]
+    opened.close()
+    again = source(bootstrap, topic, client=client)
+    again.open(8, state)
+    assert rest(again) == [(0, n) for n in range(8, 20)]
+    again.close()
+
+
 def test_poison_becomes_rejects_with_its_bytes(bootstrap: str, writer: LogWriter) -> None:
     """Records that do not decode are rejects with bytes, key, headers and place; the others are events."""
     topic = helpers.topic(bootstrap)

@@ -22,11 +22,18 @@ class SimLibrary:
 
     def __init__(self, world):
         self._world = world
+        self._readers = []
+
+    @property
+    def at_end(self):
+        """Whether those who read have come to the ends of their partitions, behind markers too."""
+        return all(reader.at_end for reader in self._readers)
 
     def reader(self, *, group, committed_only, wait_s=None):
         """Connect a reader."""
         self._connect("reader", wait_s)
-        return SimReader(self._world, group, committed_only)
+        self._readers.append(SimReader(self._world, group, committed_only))
+        return self._readers[-1]
 
     def writer(self, *, transactional_id, transaction_timeout_s, wait_s=None):
         """Connect a writer; one with an id takes over."""
@@ -149,6 +156,12 @@ class SimReader(_Client):
             at += 1
         self._positions[partition] = at
         return records
+
+    @property
+    def at_end(self):
+        """Whether nothing is left to be read."""
+        ends = {p: self._cluster.log(p).readable(self._committed_only) for p in self._positions}
+        return self._closed or all(at >= ends[p] for p, at in self._positions.items())
 
     def position(self, partition):
         """Return the next offset."""

@@ -243,9 +243,19 @@ def misses_what_was_read(patch):
     patch.setattr(beginning, "in_range", lambda reader, reading, at: in_range(Reader(reader), reading, at))
 
 
+def forgets_what_it_passed_over(patch):
+    """Positions lie behind the last record, and before the markers behind it."""
+
+    def behind_records(source, offset):
+        return dict(zip(source._partitions, source._trail.at(offset).tolist(), strict=True))
+
+    patch.setattr(KafkaSource, "_positions", behind_records)
+
+
 OF_RETENTION = [
     (skips_what_was_deleted, "records before the positions of"),
     (misses_what_was_read, "the run is refused, and nothing is deleted"),
+    (forgets_what_it_passed_over, "a start is refused for records that are deleted, though all of them had been read"),
 ]
 MUTATIONS = [
     believes_that_the_topic_is_gone,
