@@ -53,7 +53,7 @@ def replay(space: argparse.Namespace) -> int:
     if config.kafka.standby:
         raise SettingsError("kafka.standby is for `streamnn run`: a replay has the stream to itself")
     health = Health()
-    code, figures = _drive(prepare(config, health.beat), health, quiet=space.quiet, telemetry=None)
+    code, figures = _drive(prepare(config, health.beat), health, None, quiet=space.quiet, telemetry=None)
     if not space.quiet:
         print("\n".join(report.lines(figures)))
     if code == DONE and old is not None:
@@ -71,10 +71,12 @@ def run(space: argparse.Namespace) -> int:
     config = read_settings(Config, space.config, overrides=space.set, environ=os.environ)
     if config.checkpoint.folder:
         config = replace(config, checkpoint=replace(config.checkpoint, resume=True))
+    telemetry, health, turn = Telemetry() if config.telemetry.enabled else None, Health(), None
     if config.kafka.standby:
         standby.check(config)
-    telemetry, health = Telemetry() if config.telemetry.enabled else None, Health()
-    code, figures = _drive(prepare(config, health.beat), health, quiet=space.quiet, telemetry=telemetry)
+        turn = standby.Turn(config, health, telemetry)
+    prepared = prepare(config, health.beat if turn is None else turn.beat)
+    code, figures = _drive(prepared, health, turn, quiet=space.quiet, telemetry=telemetry)
     if figures and not space.quiet:
         print("\n".join(report.lines(figures)))
     return DONE if code == 128 + signal.SIGTERM else code
@@ -150,13 +152,14 @@ COMMANDS = {
 
 
 def _drive(
-    prepared: Prepared, health: Health, *, quiet: bool, telemetry: Telemetry | None
+    prepared: Prepared, health: Health, turn: standby.Turn | None, *, quiet: bool, telemetry: Telemetry | None
 ) -> tuple[int, dict[str, Any]]:
     """Run a loop to its end with everything around it.
 
     Args:
         prepared: what is run.
         health: what hears of it while it waits for an output.
+        turn: what it waits for first, and gives up at the end, if anything.
         quiet: without progress and report.
         telemetry: what is told of it, if anything.
 
@@ -169,9 +172,8 @@ def _drive(
             server = Server(telemetry.registry, health, host=config.telemetry.host, port=config.telemetry.port)
             stack.callback(server.close)
             _say(f"metrics at {server.url}/metrics", quiet)
-        turn = None
-        if config.kafka.standby:
-            turn = stack.enter_context(standby.Turn(config, health, telemetry))
+        if turn is not None:
+            stack.enter_context(turn)
             _say("standing by", quiet)
             with collected(prepared.stopping) as got:
                 if not turn.wait(lambda: bool(got)):

@@ -86,11 +86,25 @@ class Turn:
             CheckpointError: "taken_over": somebody has.
             SinkError: the cluster refuses.
         """
+        if not self._kept():
+            store.confirm_term()
+
+    def beat(self) -> None:
+        """Keep the lease while the model waits for an output, and say that it is alive.
+
+        Raises:
+            SinkError: the cluster refuses.
+        """
+        self._health.beat()
+        self._kept()
+
+    def _kept(self) -> bool:
+        """Take part, if that was not done just now; False if it turns out that the lease is not held."""
         now = self._clock()
-        if now - self._checked >= CHECK_S:
-            self._checked = now
-            if not self._lease.held():
-                store.confirm_term()
+        if now - self._checked < CHECK_S:
+            return True
+        self._checked = now
+        return self._lease.held()
 
     def _tell(self, standing_by: bool) -> None:
         self._health.standing_by = standing_by

@@ -58,7 +58,8 @@ from connectors.kafka.delivery import (
 
 _log = logging.getLogger(__name__)
 
-_COMMIT_S, _LONGEST_COMMIT_S = 8.0, 64.0  # for the first attempt, and at most: a library may lose one for good
+# for the first attempt, and at most: a library may lose one for good, and a worker that is silent for SILENT_S loses its turn
+_COMMIT_S, _LONGEST_COMMIT_S = 8.0, 48.0
 _FIND_S, _FIND_PAUSE_S = 30.0, 0.2
 _TAKE_OVERS = 4  # of one that does not give in
 
