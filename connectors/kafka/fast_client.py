@@ -261,6 +261,7 @@ class FastWriter:
         self._failed: list[tuple[Outgoing, LogError]] = []
         self._under_way: dict[int, Outgoing] = {}
         self._given = 0  # records taken so far
+        self._groups: dict[str, Any] = {}  # what the library asks for to commit positions of a group
         self._stuck = False  # whether a call has not returned
 
     def take_over(self, *, timeout_s: float) -> None:
@@ -328,12 +329,7 @@ class FastWriter:
         def work() -> None:
             with Translating("failed"):
                 if offsets:
-                    member = Consumer({**self._common, "group.id": group})
-                    try:
-                        metadata = member.consumer_group_metadata()
-                    finally:
-                        member.close()
-                    producer.send_offsets_to_transaction(_noted(offsets, note), metadata, timeout_s)
+                    producer.send_offsets_to_transaction(_noted(offsets, note), self._group(group), timeout_s)
                 producer.commit_transaction(timeout_s)
 
         # one that loses it meanwhile neither, whatever its time-out: only once another producer has taken its id
@@ -360,6 +356,16 @@ class FastWriter:
             self._producer
         )  # now, with its threads and sockets: a traceback may hold this object until the collector comes
         return left
+
+    def _group(self, name: str) -> Any:
+        """Return what says that positions are those of a group without members; the library has it of consumers only."""
+        if name not in self._groups:
+            consumer = Consumer({**self._common, "group.id": name})
+            try:
+                self._groups[name] = consumer.consumer_group_metadata()
+            finally:
+                consumer.close()
+        return self._groups[name]
 
     def _within(self, timeout_s: float, what: str, work: Callable[[], None]) -> None:
         def whole() -> None:
