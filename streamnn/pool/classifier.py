@@ -188,6 +188,7 @@ class ClassPool:
         """
         arrays = state["arrays"]
         check_parts(arrays, self.state)
+        check_members(arrays["mixer"], self.state["mixer"])
         numeric, plain, classes, targets = state["layout"]
         self.layout = Layout(numeric, plain, classes, bool(targets))
         self.state = {part: {name: np.array(a) for name, a in held.items()} for part, held in arrays.items()}
@@ -265,6 +266,19 @@ def check_parts(found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
         raise ValueError(
             f"the state has the parts {', '.join(sorted(found))}, this pool has {', '.join(sorted(expected))};"
             " use the preset that wrote it, or start afresh in another folder"
+        )
+
+
+def check_members(found: Arrays, expected: Arrays) -> None:
+    """Refuse the state of a mixture of other members: in C its arrays would be read beyond their ends.
+
+    Raises:
+        ValueError: names of arrays or the number of members differ.
+    """
+    if found.keys() != expected.keys() or found["hedge"].shape != expected["hedge"].shape:
+        raise ValueError(
+            f"the state mixes members as {found['hedge'].shape}, this pool as {expected['hedge'].shape}; use the version"
+            " that wrote it, or start afresh in another folder"
         )
 
 

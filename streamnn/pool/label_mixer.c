@@ -1,10 +1,12 @@
 /* For each label a hedge and a stack over the members' probabilities, a hedge that all labels share, the mean of the
-   three, and its threshold; see label_mixer.py.
+   three, and its thresholds; see label_mixer.py.
 
    Axes: M members, T labels. */
 
 #define CUTS 19 /* thresholds .05, .10, ... .95 */
 #define SHARED 20.0 /* weight of the mean over labels */
+#define SURE 0.05 /* how much a gain of one decides */
+#define OF_ROW 0.75 /* weight of what is expected of the row in a threshold */
 
 static inline double logit_of(double p) { return log_of(p / (1.0 - p)); }
 
@@ -28,7 +30,7 @@ static double combine(
   return sigmoid((score + logit_of(mixed) + logit_of(shared)) / 3.0);
 }
 
-/* Set each label's threshold from its own and everybody's hits. */
+/* Set each label's threshold from its own and everybody's hits: the mean of all cuts as logits, weighted by their gains. */
 static void choose(int64_t T, const double *hits, double *threshold) {
   const double *right = hits, *wrong = hits + CUTS * T, *missed = hits + 2 * CUTS * T;
   double gain[CUTS], f1 = 0.0, all[CUTS][2];
@@ -41,13 +43,35 @@ static void choose(int64_t T, const double *hits, double *threshold) {
   }
   for (int64_t c = 0; c < CUTS; c++) gain[c] = SHARED / T * (2.0 * all[c][0] * (1.0 - f1) - f1 * all[c][1]);
   for (int64_t t = 0; t < T; t++) {
-    double best = -INFINITY;
+    double mine[CUTS], best = -INFINITY, sum = 0.0, all_weights = 0.0;
     for (int64_t c = 0; c < CUTS; c++) {
       int64_t i = c * T + t;
-      double mine = 2.0 * right[i] * (1.0 - f1) - f1 * (wrong[i] + missed[i]) + gain[c];
-      if (mine > best) best = mine, threshold[t] = 0.05 * (c + 1);
+      mine[c] = 2.0 * right[i] * (1.0 - f1) - f1 * (wrong[i] + missed[i]) + gain[c];
+      if (mine[c] > best) best = mine[c];
     }
+    for (int64_t c = 0; c < CUTS; c++) {
+      double w = exp_of(SURE * (mine[c] - best));
+      sum += w * logit_of(0.05 * (c + 1)), all_weights += w;
+    }
+    threshold[t] = sigmoid(sum / all_weights);
   }
+}
+
+/* Half of the F1 that the best set of labels is expected to have in a row, by its probabilities [T], as a logit. */
+static double half_f1(int64_t T, const double *p) {
+  double sorted[T], all = 0.0, on = 0.0, best = 0.0;
+  for (int64_t t = 0; t < T; t++) {
+    double q = isnan(p[t]) ? 0.0 : p[t];
+    int64_t j = t;
+    for (; j > 0 && sorted[j - 1] < q; j--) sorted[j] = sorted[j - 1];
+    sorted[j] = q, all += q;
+  }
+  for (int64_t k = 0; k < T; k++) {
+    on += sorted[k];
+    double f1 = 2.0 * on / (k + 1 + all);
+    best = f1 > best ? f1 : best;
+  }
+  return logit_of(best < 0.1 ? 0.05 : 0.5 * best);
 }
 
 /* sizes: M T pending; arrays: hedge [M, T], stack [M, T], common [M], labels [T], hits [3, CUTS, T] (true positives, false ones,
@@ -65,10 +89,11 @@ void run(int64_t ops, const int8_t *kind, const int64_t *start, const int64_t *s
       int64_t unknown = 0;
       for (int64_t t = 0; t < T; t++) {
         double p = combine(M, T, hedge + t, stack + t, common, said + r * M * T + t, &by_stack);
-        cut[r * T + t] = threshold[t];
         served[r * T + t] = labels[t] ? p : NAN;
         unknown += isnan(y[r * T + t]);
       }
+      double half = half_f1(T, served + r * T);
+      for (int64_t t = 0; t < T; t++) cut[r * T + t] = sigmoid((1.0 - OF_ROW) * logit_of(threshold[t]) + OF_ROW * half);
       if (S && (kind[o] == PREDICT_OBSERVE || (kind[o] == PREDICT_LEARN && unknown))) {
         stored[number[r] % S] = number[r] + 1;
         memcpy(stored_said + number[r] % S * M * T, said + r * M * T, M * T * sizeof(double));

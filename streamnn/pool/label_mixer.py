@@ -1,17 +1,20 @@
-"""For each label a hedge and a stack over the members' probabilities p_m, a hedge for all labels, and its threshold.
+"""For each label a hedge and a stack over the members' probabilities p_m, a hedge for all labels, and its thresholds.
 
     hedge      sum_m h_m p_m; h_m times exp(-.3 s loss_m), normalised, then .997 h + .003 / M
     common     the same with weights that all labels share; h_m times exp(-.05 s loss_m) for each label of an event
     stack      sigmoid(sum_m w_m logit p_m); w = 1/M at first, then gradient steps of .003 s on its log-loss
     served     the mean of the three as logits
-    threshold  of .05, .10, ... .95 the one with the highest gain g_t + 20 mean g; .3 at first
+    threshold  the mean of the cuts .05, .10, ... .95 as logits, each with weight exp(.05 (g_t + 20 mean g)); .3 at first
     g_t        2 TP (1 - F) - F (FP + FN) of the label at that threshold, counts decayed by .999 a label; F is the best
                micro-F1 that one threshold for all labels has had
+    cut        .25 threshold + .75 F / 2 as logits, F = max_k 2 (p_1 + ... + p_k) / (k + sum p), p the row's in descending
+               order: where the label is on in this row
 
 Steps are larger at the start, s = 1 + 200 / (100 + times the label was learned). Weights that labels share are learned
 from T times as much, which helps rare labels. The micro-F1 of all labels together can be raised by a change of one
-label's threshold just where this raises its g_t (Dinkelbach 1967); the mean over labels steadies rare ones. The best F1
-of each label alone costs micro-F1.
+label's threshold just where this raises its g_t (Dinkelbach 1967); the mean over labels steadies rare ones, and that over
+cuts decides nothing where gains hardly differ. The best F1 of each label alone costs micro-F1. F1 of one event is highest
+with all labels above half of it on (Lipton, Elkan and Narayanaswamy 2014): F is about what its best set would have.
 
 Probabilities count within .001 and .999. For labels that come late the members are judged by what they said when the
 row was served.

@@ -3,8 +3,8 @@
    Axes: T labels, W window. Sets lie in places; a place is free while none of the last W events has its set. */
 
 #define WINDOW 1000
-#define WEIGHT 0.05
-#define UNSEEN 0.01
+#define WEIGHT 0.1
+#define UNSEEN 0.03
 #define BEYOND 1e-6
 
 static inline double logit_of(double p) { return log_of(p / (1.0 - p)); }

@@ -2,7 +2,7 @@
 
 Each label alone is on where its probability p is above its threshold c. The set S served is the one with the largest
 
-    sum of logit p - logit c over the labels in S  +  .05 log(n(S) + .01)
+    sum of logit p - logit c over the labels in S  +  .1 log(n(S) + .03)
 
 among that one and the sets of the last 1,000 events whose labels were all known, n of which were S. So labels far from
 their thresholds decide by themselves, and near ones by the company they keep. More sets are then right as a whole, and no

@@ -10,7 +10,7 @@ import numpy as np
 
 from streamnn.operations import FloatArray, IntArray, Kind, Operations
 from streamnn.pool import label_mixer, label_sets, maps, net, replay, votes
-from streamnn.pool.classifier import PREDICT, check_parts, pieces, widened
+from streamnn.pool.classifier import PREDICT, check_members, check_parts, pieces, widened
 from streamnn.pool.engines import Parts
 from streamnn.pool.inputs import Inputs
 from streamnn.pool.layout import Arrays, Layout
@@ -63,11 +63,6 @@ class LabelPool:
         hedges = (state["hedge"].mean(axis=1) + state["common"]) / 2
         pairs = zip(hedges.tolist(), state["stack"].mean(axis=1).tolist(), strict=True)
         return dict(zip(self.members, pairs, strict=True))
-
-    @property
-    def thresholds(self) -> FloatArray:
-        """The probability above which each label is on: [T]."""
-        return self.state["mixer"]["threshold"].copy()
 
     def grow(self, *, numeric: int, plain: int) -> None:
         """Make room for inputs; predictions stay as they are."""
@@ -130,6 +125,7 @@ class LabelPool:
             ValueError: the state belongs to another pool.
         """
         check_parts(state["arrays"], self.state)
+        check_members(state["arrays"]["mixer"], self.state["mixer"])
         numeric, plain = state["layout"]
         self.layout = Layout(numeric, plain, 0, False)
         self.state = {part: {name: np.array(a) for name, a in held.items()} for part, held in state["arrays"].items()}

@@ -98,8 +98,9 @@ static inline double rank(const State *s, int64_t f, double x) {
 /* Votes of one key window: three features groups and three members. */
 static void vote(const State *s, const Sizes *z, const float *keys, const float *q, int64_t active, float *out, double *logp) {
   int64_t C = z->C, near[NEAR], votes[C];
+  float far[NEAR];
   int64_t stored = s->counts[1] < WINDOW ? s->counts[1] : WINDOW;
-  int64_t found = nearest(keys, q, z->P + z->F, stored, near), at = 0;
+  int64_t found = nearest(keys, q, z->P + z->F, stored, near, far), at = 0;
   memset(votes, 0, sizeof votes);
   for (int64_t i = 0; i < 3; i++) {
     int64_t k = NEIGHBOURS[i] < found ? NEIGHBOURS[i] : found;

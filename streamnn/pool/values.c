@@ -97,6 +97,7 @@ static void predict(const State *s, const Sizes *z, const double *plain, const i
   }
 
   int64_t stored = s->counts[0] < WINDOW ? s->counts[0] : WINDOW, near[NEAR];
+  float far[NEAR];
   float key[G + L];
   for (int which = 0; which < 3; which++) {
     for (int64_t g = 0; g < G; g++) key[g] = row[g];
@@ -104,7 +105,7 @@ static void predict(const State *s, const Sizes *z, const double *plain, const i
       for (int64_t f = 0; f < F; f++) key[P + f] = isnan(rank[f]) ? 0.0f : rank[f];
     for (int64_t l = 0; l < L; l++) key[G + l] = lag[l];
     const float *keys = which == 0 ? s->keys_z : which == 1 ? s->keys_q : s->keys_l;
-    int64_t found = nearest(keys, key, which == 2 ? G + L : G, stored, near), i = 0;
+    int64_t found = nearest(keys, key, which == 2 ? G + L : G, stored, near, far), i = 0;
     double y = 0.0, r = 0.0, *to = said + 4 + 2 * K + 6 * which;
     for (int64_t n = 0; n < 3; n++) {
       int64_t many = NEIGHBOURS[n] < found ? NEIGHBOURS[n] : found;

@@ -1,8 +1,9 @@
-"""Frequencies of labels, and votes of the nearest neighbours for each label: four members.
+"""Frequencies of labels, and votes of the nearest neighbours for each label: five members.
 
     frequency   (positive + .5) / (count + 1), both decayed by .999 a label
     neighbours  (votes + .5 frequency) / (known + .5) of the nearest k = 5, 15, 50 of the last 1,000 events on the plain
                 inputs and Z, of those whose label is known
+    weighted    the same of the nearest 50, each vote weighing exp(-8 (d - least d) / mean d), d squared distances
 
 Axes: K rows, G key entries, T labels, D feature columns, M members.
 """
@@ -14,7 +15,7 @@ from streamnn.operations import FloatArray, Operations
 from streamnn.pool.layout import Arrays, Layout, moved
 from streamnn.pool.native import call
 
-MEMBERS = ("frequency", "nn5", "nn15", "nn50")
+MEMBERS = ("frequency", "nn5", "nn15", "nn50", "nn_weighted")
 STRIDE = 1024  # as in windows.c
 
 

@@ -17,10 +17,10 @@ static inline int64_t bin_of(float q) {
   return b < 0 ? 0 : b >= BINS ? BINS - 1 : b;
 }
 
-/* Find the nearest NEAR keys; ties go to the lower slot. Returns how many there are.
+/* Find the nearest NEAR keys and their squared distances; ties go to the lower slot. Returns how many there are.
 
    The NEAR-th least of the minima of interleaved groups bounds the distance sought: few more keys than that pass it. */
-static int64_t nearest(const float *keys, const float *q, int64_t G, int64_t stored, int64_t *near) {
+static int64_t nearest(const float *keys, const float *q, int64_t G, int64_t stored, int64_t *near, float *far) {
   float d[STRIDE] __attribute__((aligned(64))), least[BLOCK], best[NEAR];
   int32_t pass[STRIDE + 1];
   int64_t found = 0, passed = 0;
@@ -57,5 +57,6 @@ static int64_t nearest(const float *keys, const float *q, int64_t G, int64_t sto
     for (; at > 0 && best[at - 1] > d[i]; at--) best[at] = best[at - 1], near[at] = near[at - 1];
     best[at] = d[i], near[at] = i;
   }
+  memcpy(far, best, found * sizeof(float));
   return found;
 }

@@ -11,7 +11,7 @@ from streamnn.pool.label_sets import BEYOND, WINDOW
 from streamnn.pool.layout import Arrays
 from streamnn.pool.reference.common import PREDICT
 
-WEIGHT, UNSEEN = 0.05, 0.01
+WEIGHT, UNSEEN = 0.1, 0.03
 
 
 def run(

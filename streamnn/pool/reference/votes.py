@@ -12,6 +12,7 @@ from streamnn.pool.maps import WINDOW
 from streamnn.pool.reference.common import PREDICT
 
 NEIGHBOURS = (5, 15, 50)
+SHARP = 8.0
 
 
 def run(
@@ -29,11 +30,15 @@ def run(
             distance = np.zeros(stored, dtype=np.float32)
             for g in range(layout.keys):
                 distance += (rows[r, g] - state["keys"][g, :stored]) ** 2
-            near = state["past"][:stored][np.argsort(distance, kind="stable")].astype(np.float64)
+            order = np.argsort(distance, kind="stable")
+            near = state["past"][:stored][order].astype(np.float64)
             said[r, 0] = (state["positive"] + 0.5) / (state["weight"] + 1)
             for n, k in enumerate(NEIGHBOURS):
                 known = ~np.isnan(near[:k])
                 said[r, 1 + n] = (np.nansum(near[:k], axis=0) + 0.5 * said[r, 0]) / (known.sum(axis=0) + 0.5)
+            weight = _weights(distance[order][: NEIGHBOURS[-1]].astype(np.float64))[:, None]
+            votes, known = near[: NEIGHBOURS[-1]], ~np.isnan(near[: NEIGHBOURS[-1]])
+            said[r, 4] = (np.nansum(weight * votes, axis=0) + 0.5 * said[r, 0]) / ((weight * known).sum(axis=0) + 0.5)
         for r in range(start, stop) if kind not in (Kind.PREDICT_OBSERVE, PREDICT) else ():
             known = ~np.isnan(y[r])
             if known.any():
@@ -42,3 +47,11 @@ def run(
                 state["weight"][known] = 0.999 * state["weight"][known] + 1
                 state["positive"][known] = 0.999 * state["positive"][known] + y[r, known]
                 state["count"][0] += 1
+
+
+def _weights(distance: FloatArray) -> FloatArray:
+    """What votes at these squared distances, least first, weigh: [K]."""
+    if not distance.any():
+        return np.ones(len(distance))
+    weight: FloatArray = np.exp(-SHARP * (distance - distance[0]) / distance.mean())
+    return weight

@@ -102,6 +102,36 @@ def test_labels_share_what_they_know_of_members(mixer):
     assert loss[-1] < loss[0]
 
 
+@pytest.mark.parametrize("run", [votes.run, slow_votes.run])
+def test_the_nearest_weigh_most(run):
+    """Of fifty neighbours two are much nearer than the others: the weighted vote is theirs."""
+    layout, rng = Layout(2, 0, 0, False), np.random.default_rng(7)
+    rows = np.zeros((60, layout.width), dtype=np.float32)
+    rows[:-1, :2] = np.where(np.arange(59)[:, None] % 30 == 0, 0.01, 1.0) * rng.uniform(1, 2, size=(59, 2))
+    y = np.where(np.arange(60)[:, None] % 30 == 0, [1.0, np.nan], [0.0, 1.0])
+    said = np.full((60, len(votes.MEMBERS), 2), np.nan)
+    run(votes.init(layout, 2), layout, rows, y, said, singles(60))
+    by_name = dict(zip(votes.MEMBERS, said[-1], strict=True))
+    assert by_name["nn50"][0] < 0.1
+    assert by_name["nn_weighted"][0] > 0.75
+    assert by_name["nn_weighted"][1] > 0.9  # the two say nothing of it
+
+
+@pytest.mark.parametrize("mixer", [label_mixer.run, slow_label_mixer.run])
+def test_what_a_row_expects_moves_its_thresholds(mixer):
+    """A label is on at a lower probability where it is the likeliest of its row than where others are likely."""
+    said = np.array([[[0.25, 0.02, 0.02, 0.02]], [[0.25, 0.9, 0.9, 0.9]], [[0.001] * 4]])
+    served, loss, cut = np.full((3, 4), np.nan), np.full(3, np.nan), np.full((3, 4), np.nan)
+    state = label_mixer.init(1, 4, 0)
+    mixer(state, said, np.full((3, 4), np.nan), np.arange(3), singles(3), served, loss, cut)
+    assert np.isnan(served).all()
+    assert np.isfinite(cut).all()
+    state["labels"][:] = 1
+    mixer(state, said, np.full((3, 4), np.nan), np.arange(3), singles(3), served, loss, cut)
+    on = [[True, False, False, False], [False, True, True, True], [False] * 4]
+    np.testing.assert_array_equal(served > cut, on)
+
+
 @pytest.mark.parametrize("listed", LISTS)
 def test_label_sets_equal_reference(listed):
     """Thresholds and the memory are those of the plain version, beyond the window too."""

@@ -274,6 +274,23 @@ def test_state_of_another_preset_is_refused():
         make_learner("binary").load_state_dict(make_learner("binary", preset="lite").state_dict())
 
 
+@pytest.mark.parametrize(
+    ("kinds", "pool", "part"),
+    [(["binary"], "t0", "mixer"), (["regression"], "t0", "blend"), (["binary"] * 2, "(labels)", "mixer")],
+)
+def test_state_of_other_members_is_refused(kinds, pool, part):
+    """A mixture of fewer members, as an older version has written it, is an error, not a read beyond an array's end."""
+    targets = tuple(TargetSpec(f"t{i}", kind) for i, kind in enumerate(kinds))
+    learner, other = (PoolLearner(PoolSpec(targets=targets, preset="fast")) for _ in range(2))
+    columns, _ = numeric_stream(3)
+    learner.encode(columns, {}, np.arange(3))
+    state = learner.state_dict()
+    held = state["pools"][pool]["arrays"][part]
+    held["hedge"] = held["hedge"][..., :-1]
+    with pytest.raises(ValueError, match="members"):
+        other.load_state_dict(state)
+
+
 def test_without_a_compiler_the_pool_warns_and_runs(monkeypatch):
     """Where no compiler answers, auto runs the NumPy parts and says so; native is an error."""
     monkeypatch.setattr("streamnn.pool.native.library", _no_compiler)
