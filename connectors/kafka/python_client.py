@@ -8,9 +8,9 @@ of a broker the library may notice only then that its producer is no longer know
 library would wait for without end, is waited for in a thread of its own.
 """
 
-import gc
 import logging
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -122,7 +122,6 @@ class PythonLibrary:
                     with networks:
                         return kind(**everything)
                 except errors.KafkaTimeoutError as error:
-                    gc.collect()  # sockets that could not connect: the library leaves them open, in reference cycles
                     fault, why = reasons.told()
                     if fault != "unreachable":
                         raise LogError(fault, f"{connection.bootstrap_servers}: {why}") from error
@@ -337,14 +336,19 @@ class _Networks:
 
 
 class _Connections(KafkaConnectionManager):  # type: ignore[misc]
-    """Makes connections that lose no answer.
+    """Makes connections that lose no answer, and leaves nothing of those that do not come about.
 
     What the library (3.0.12) receives together with the end of a connection it drops: on a loaded machine that is often what a
-    broker says before it hangs up, such as that the password is wrong.
+    broker says before it hangs up, such as that the password is wrong. Its errors hold the socket that could not connect, and
+    one another, so that it stays open until the garbage collector comes: two a second while a broker is away.
     """
 
     async def _build_transport(self, node: Any, timeout_at: float | None = None) -> Any:
-        transport = await super()._build_transport(node, timeout_at=timeout_at)
+        try:
+            transport = await super()._build_transport(node, timeout_at=timeout_at)
+        except errors.KafkaError as error:
+            traceback.clear_frames(error.__traceback__)
+            raise
         receive = transport._sock_recv
 
         def whole() -> tuple[bytes, Exception | None]:

@@ -1,15 +1,17 @@
 """The Kafka source on a real broker."""
 
+import gc
 import random
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from connectors.errors import SourceError
 from connectors.json_records import JsonCodec
-from connectors.kafka.client import LogWriter, Outgoing, Partition
+from connectors.kafka.client import LogError, LogWriter, Outgoing, Partition
 from connectors.kafka.python_client import PythonLibrary
 from connectors.kafka.settings import KafkaConnection, KafkaReading
 from connectors.kafka.source import KafkaSource
@@ -463,6 +465,20 @@ def test_an_unreachable_cluster_at_the_start_is_an_error() -> None:
     opened = KafkaSource(KafkaReading(topic="t", group="g"), nowhere, JsonCodec(Schema()))
     with pytest.raises(SourceError, match=r"no Kafka broker answers at 127\.0\.0\.1:1.*whether the brokers run"):
         opened.open(0, None)
+
+
+def test_attempts_to_connect_leave_no_socket_open() -> None:
+    """While no broker answers, files stay as few as they were, though no garbage is collected."""
+    nowhere = PythonLibrary(KafkaConnection(bootstrap_servers="localhost:1"))
+    gc.collect()
+    gc.disable()
+    try:
+        before = len([*Path("/proc/self/fd").iterdir()])
+        with pytest.raises(LogError, match="no Kafka broker answers"):
+            nowhere.reader(group="", committed_only=True, wait_s=2.0)
+        assert len([*Path("/proc/self/fd").iterdir()]) == before
+    finally:
+        gc.enable()
 
 
 def test_a_slow_loop_is_no_stall(bootstrap: str, writer: LogWriter) -> None:
