@@ -113,7 +113,7 @@ def test_chaos_leaves_every_event_counted_once_and_memory_flat(up: Broker, tmp_p
         up.start()
         if feeder.alive:
             feeder.stop()
-    log.say("written", f"{feeder.written} events")
+    log.say("written", f"{feeder.written} events, {feeder.anew} times with another producer")
     for worker in workers:
         streamnn("run", "run.toml", "--quiet", cwd=worker.folder, check=0)
         judge = [sys.executable, "-m", "tests.integration.verifier", "run.toml"]
