@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from streamnn.native import expressions
 from streamnn.native.expressions import Frame, at, store
 from streamnn.native.nodes import Node, Shape, View, contiguous
-from streamnn.native.operators import C_TYPES, REDUCE, literal
+from streamnn.native.operators import C_TYPES, HELD_TYPES, REDUCE, literal
 from streamnn.native.products import matmul
 from streamnn.native.schedule import Group, Schedule, reads, space
 from streamnn.native.trace import Lowered
@@ -61,7 +61,7 @@ def emit(lowered: Lowered, plan: Schedule, states: int, name: str, slots: Sequen
         if v.node.name != f"o{slot}":
             loops.append(_copy(f"o{slot}", v))
     loops += [_copy(f"s->s{i}", lowered.outputs[i]) for i in plan.copied]
-    kinds = {f"x{i - states}": C_TYPES[n.dtype] for i, n in enumerate(lowered.inputs) if i >= states}
+    kinds = {f"x{i - states}": HELD_TYPES[n.dtype] for i, n in enumerate(lowered.inputs) if i >= states}
     kinds |= {f"o{slot}": C_TYPES[v.node.dtype] for slot, v in zip(slots, outputs, strict=True)}
     functions, calls = [], []
     for first in range(0, len(loops), PART):
@@ -72,7 +72,7 @@ def emit(lowered: Lowered, plan: Schedule, states: int, name: str, slots: Sequen
         functions.append(f"static __attribute__((noinline)) void {name}_{first}({', '.join(head)}) {{\n{body}}}\n")
         calls.append(f"{name}_{first}({', '.join(['s', 't', *used])});\n")
     memory = [n for n in plan.order if n.stored and n.name.startswith("t->")]
-    scratch = [f"{C_TYPES[n.dtype]} {n.name[3:]}[{n.size}] {ALIGN};\n" for n in memory]
+    scratch = [f"{HELD_TYPES[n.dtype]} {n.name[3:]}[{n.size}] {ALIGN};\n" for n in memory]
     return Emitted(scratch, [_data(n) for n in plan.order if n.kind == "data"], functions, calls)
 
 
@@ -111,9 +111,9 @@ def _loop(group: Group, number: int) -> str:
     closing: dict[int, str] = {}
     for n in group.nodes:
         if n.kind == "point":
-            register = frame.compute(n, body)
+            frame.compute(n, body)
             if n.stored:  # at the end: until then, old state may be read where the new one goes
-                stores.append(f"{at(View.of(n), frame)} = {register};\n")
+                stores.append(f"{at(View.of(n), frame)} = {frame.operand(View.of(n), body)};\n")
             continue
         acc, rank = f"a{sums.index(n)}", len(n.shape)
         depth = sum(run[0] < rank for run in runs)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from streamnn.native.masks import LOGIC, mask_type, number, widest
 from streamnn.native.nodes import Node, Operand, Shape, View
 from streamnn.native.operators import C_TYPES, KEEP_TYPE, POINTWISE, literal
 
@@ -21,30 +22,35 @@ class Frame:
 
     def __init__(self, shape: Shape, runs: Sequence[Shape], group: int) -> None:
         self.shape, self.runs, self.group = shape, runs, group
+        self.masked = bool(shape)  # truth values are masks: see `streamnn.native.masks`
         self._registers: dict[int, str] = {}
+        self._masks: dict[int, str] = {}  # the type of those registers that hold masks
 
     def compute(self, node: Node, body: list[str]) -> str:
         """Append the computation of a pointwise node to the body; returns its register."""
         if id(node) not in self._registers:
-            text = self._expression(node, body)
+            kind = C_TYPES[node.dtype]
+            if self.masked and node.dtype == torch.bool:
+                text, kind = self._truth(node, body)
+                self._masks[id(node)] = kind
+            else:
+                text = self._expression(node, body)
             register = f"r{len(self._registers)}"
-            body.append(f"{C_TYPES[node.dtype]} {register} = {text};\n")
+            body.append(f"{kind} {register} = {text};\n")
             self._registers[id(node)] = register
         return self._registers[id(node)]
 
     def operand(self, a: Operand, body: list[str]) -> str:
-        """Write an operand in its own type."""
+        """Write an operand in its own type; a truth value as 0 or 1."""
         if not isinstance(a, View):
             assert a is not None
             return literal(a, torch.float64 if isinstance(a, float) else torch.int64)
         n = a.node
         if n.kind == "const":
             return literal(n.fill, n.dtype)
-        if n.inline:
-            return self.compute(n, body)
-        kept = n.kind == "point" and n.group == self.group and id(n) in self._registers
-        if kept and a.expand(self.shape).whole:
-            return self._registers[id(n)]
+        if self._at_hand(a):
+            register = self.compute(n, body)
+            return number(register, torch.bool) if id(n) in self._masks else register
         return at(a.expand(self.shape), self)
 
     def typed(self, a: Operand, dtype: torch.dtype | None, body: list[str]) -> str:
@@ -54,10 +60,27 @@ class Frame:
             return self.operand(a, body) if dtype is None else literal(a, dtype)
         if dtype is not None and a.node.kind == "const":
             return literal(a.node.fill, dtype)
+        if self.masked and a.node.dtype == torch.bool and dtype not in (None, torch.bool):
+            return number(self.mask(a, mask_type(dtype), body), dtype)
         text = self.operand(a, body)
         if dtype is None or a.node.dtype == dtype:
             return text
         return f"({text} != 0)" if dtype == torch.bool else f"(({C_TYPES[dtype]})({text}))"
+
+    def mask(self, a: Operand, kind: str, body: list[str]) -> str:
+        """Write an operand as a mask of the given type."""
+        if not isinstance(a, View) or a.node.kind == "const":
+            return f"(({kind})-{int(bool(a.node.fill if isinstance(a, View) else a))})"
+        if a.node.dtype == torch.bool and self._at_hand(a):
+            register = self.compute(a.node, body)
+            return register if self._masks[id(a.node)] == kind else f"(({kind}){register})"
+        text = self.operand(a, body)
+        return f"(-({kind})({text}))" if a.node.dtype == torch.bool else f"(-({kind})({text} != 0))"
+
+    def _at_hand(self, a: View) -> bool:
+        """Tell whether a view is a register, or computed where it is read."""
+        kept = a.node.kind == "point" and a.node.group == self.group and id(a.node) in self._registers
+        return a.node.inline or (kept and a.expand(self.shape).whole)
 
     def picked(self, indexes: Sequence[View], picks: Sequence[tuple[int, int]], body: list[str]) -> tuple[str, str]:
         """Write where indexes point: the sum to add to a place, and whether all are inside. Negative ones count from the end."""
@@ -70,11 +93,41 @@ class Frame:
             inside.append(f"(uint64_t){name} < {size}u")
         return "+".join(terms), " && ".join(inside)
 
+    def _truth(self, n: Node, body: list[str]) -> tuple[str, str]:
+        """Write a truth value as a mask; returns its type as well."""
+        of_numbers = n.op in KEEP_TYPE and any(v.node.dtype != torch.bool for v in n.views)
+        if n.op in LOGIC and not (of_numbers and not n.op.startswith("logical")):
+            kind = widest([self._mask_type(v, body) for v in n.views])
+            form = LOGIC[n.op]
+            for i, a in enumerate(n.args):
+                form = form.replace(f"{{{i}}}", self.mask(a, kind, body))
+            return form, kind
+        kind = mask_type(n.views[0].node.dtype) if of_numbers else "int32_t"
+        return f"(-({kind})({self._bare(n, body)}))", kind
+
+    def _mask_type(self, a: View, body: list[str]) -> str:
+        """Return the type of mask that an operand is, or fits it best."""
+        if a.node.dtype != torch.bool:
+            return mask_type(a.node.dtype)
+        if not self._at_hand(a):
+            return "int32_t"
+        self.compute(a.node, body)
+        return self._masks[id(a.node)]
+
     def _expression(self, n: Node, body: list[str]) -> str:
+        """Write a node in its own type."""
+        return f"(({C_TYPES[n.dtype]})({self._bare(n, body)}))"
+
+    def _bare(self, n: Node, body: list[str]) -> str:
         if n.op == "pick":
             return self._pick(n, body)
         if n.op == "iota":
             return f"i{self.runs[-1][-1]}" if n.shape else "0"
+        if n.op == "where" and self.masked:
+            chosen = self.mask(n.args[0], mask_type(n.dtype), body)
+            return (
+                f"select_{C_TYPES[n.dtype]}({', '.join([chosen, *(self.typed(a, n.dtype, body) for a in n.args[1:])])})"
+            )
         if n.op == "where":
             texts = [self.typed(n.args[0], None, body), *(self.typed(a, n.dtype, body) for a in n.args[1:])]
             kind = n.dtype
@@ -95,6 +148,7 @@ class Frame:
             "f": suffix,
             "abs": f"fabs{suffix}" if kind.is_floating_point else "llabs",
             "t": C_TYPES[kind],
+            "m": mask_type(kind),
             "trunc": f"trunc{suffix}({{0}}/{{1}})" if kind.is_floating_point else "quotient_int64_t({0},{1})",
             "not": "!" if kind == torch.bool else "~",
         }
@@ -102,7 +156,7 @@ class Frame:
             form = form.replace(f"{{{key}}}", text)
         for i, text in enumerate(texts):
             form = form.replace(f"{{{i}}}", text if text.isidentifier() else f"({text})")
-        return f"(({C_TYPES[n.dtype]})({form}))"
+        return form
 
     def _pick(self, n: Node, body: list[str]) -> str:
         source, *indexes = n.views

@@ -14,6 +14,9 @@ C_TYPES = {
     torch.int16: "int16_t", torch.int8: "int8_t", torch.uint8: "uint8_t", torch.bool: "uint8_t",
 }  # fmt: skip
 
+# in inputs and scratch memory: among bytes, a loop over numbers would have to take 64 at a time
+HELD_TYPES = C_TYPES | {torch.bool: "int32_t"}
+
 POINTWISE = {
     "neg": "-{0}", "exp": "exp{f}({0})", "exp2": "exp2{f}({0})", "log": "log{f}({0})", "log1p": "log1p{f}({0})",
     "log2": "log2{f}({0})", "expm1": "expm1{f}({0})", "sqrt": "sqrt{f}({0})", "rsqrt": "1/sqrt{f}({0})",
@@ -23,7 +26,8 @@ POINTWISE = {
     "round": "nearbyint{f}({0})", "square": "{0}*{0}", "atan2": "atan2{f}({0},{1})",
     "isnan": "{0}!={0}", "isinf": "isinf({0})", "logical_not": "!{0}", "bitwise_not": "{not}{0}", "_to_copy": "{0}",
     "add": "{0}+{1}", "sub": "{0}-{1}", "mul": "{0}*{1}", "div": "{0}/{1}",
-    "maximum": "({0}>{1}||{0}!={0})?{0}:{1}", "minimum": "({0}<{1}||{0}!={0})?{0}:{1}",
+    "maximum": "select_{t}(-({m})({0}>{1})|-({m})({0}!={0}),{0},{1})",
+    "minimum": "select_{t}(-({m})({0}<{1})|-({m})({0}!={0}),{0},{1})",
     "ne": "{0}!={1}", "eq": "{0}=={1}", "gt": "{0}>{1}", "lt": "{0}<{1}", "ge": "{0}>={1}", "le": "{0}<={1}",
     "where": "{0}?{1}:{2}", "logical_and": "{0}&&{1}", "logical_or": "{0}||{1}", "logical_xor": "!{0}!=!{1}",
     "bitwise_and": "{0}&{1}", "bitwise_or": "{0}|{1}", "bitwise_xor": "{0}^{1}",

@@ -17,8 +17,9 @@ from torch import Tensor
 from streamnn.native import build
 from streamnn.native.emit import ALIGN, emit
 from streamnn.native.kernels import KERNELS
+from streamnn.native.masks import SELECTS
 from streamnn.native.nodes import Node
-from streamnn.native.operators import C_TYPES, FUNCTIONS
+from streamnn.native.operators import C_TYPES, FUNCTIONS, HELD_TYPES
 from streamnn.native.orient import turn, turned_leaves
 from streamnn.native.schedule import schedule
 from streamnn.native.trace import Lowered, trace
@@ -151,12 +152,13 @@ class Program:
             outputs: [K, ...] for each slot, dense.
         """
         scratch = aligned(self.scratch_bytes)
+        held = [a.astype(np.int32) if a.dtype == np.bool_ else a for a in inputs]
         bad = self._run(
             len(kind),
             kind.ctypes.data,
             row.ctypes.data,
             block.data_ptr(),
-            ctypes.byref((ctypes.c_void_p * len(inputs))(*[a.ctypes.data for a in inputs])),
+            ctypes.byref((ctypes.c_void_p * len(held))(*[a.ctypes.data for a in held])),
             ctypes.byref((ctypes.c_void_p * len(outputs))(*[a.ctypes.data for a in outputs])),
             scratch.data_ptr(),
         )
@@ -184,7 +186,8 @@ class Program:
             lines = []
             for j, node in enumerate(low.inputs[states:]):
                 step = f" + row[i] * {sizes[j]}" if j < len(sizes) else ""
-                lines.append(f"const {C_TYPES[node.dtype]} *x{j} = (const {C_TYPES[node.dtype]} *)x[{j}]{step};\n")
+                c = HELD_TYPES[node.dtype]
+                lines.append(f"const {c} *x{j} = (const {c} *)x[{j}]{step};\n")
             for slot, v in zip(operation.slots, low.outputs[states:], strict=True):
                 c = C_TYPES[v.node.dtype]
                 size = int(np.prod(v.shape))
@@ -202,6 +205,7 @@ class Program:
         text = (
             HEADER
             + FUNCTIONS
+            + SELECTS
             + KERNELS
             + structs
             + sizes_of
