@@ -106,7 +106,7 @@ class Layout:
 class ValueLayout:
     """The sizes of a pool for one value.
 
-    A row is [plain P][Z F][E.05 F][E.2 F][sin F][cos F][sin 2 F][cos 2 F][lags 7 + 4 K][encodings 2 F + 2 K].
+    A row is [plain P][Z F][E.05 F][E.2 F][sin F][cos F][sin 2 F][cos 2 F][lags 7 + 4 K][changes F][encodings 2 F + 2 K].
 
     Attributes:
         numeric: F.
@@ -139,6 +139,11 @@ class ValueLayout:
     @property
     def lean(self) -> int:
         """Columns in front of the encodings."""
+        return self.first_change + self.numeric
+
+    @property
+    def first_change(self) -> int:
+        """The column at which the changes begin."""
         return self.first_lag + self.lags
 
     @property
@@ -159,6 +164,7 @@ class ValueLayout:
         parts = [np.arange(self.plain)]
         parts += [larger.plain + b * larger.numeric + np.arange(self.numeric) for b in range(PER_INPUT)]
         parts.append(larger.first_lag + np.arange(self.lags))
+        parts.append(larger.first_change + np.arange(self.numeric))
         parts.append(larger.lean + np.arange(2 * self.numeric))
         parts.append(larger.lean + 2 * larger.numeric + np.arange(2 * self.fields))
         return np.concatenate(parts).astype(np.int64)

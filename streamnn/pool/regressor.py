@@ -62,11 +62,12 @@ class ValuePool:
         self._first = (numeric, plain, fields)
         self.layout = layout = ValueLayout(numeric, plain, fields)
         names = tuple(spec.name for spec in self.nets)
-        self.members = (*values.member_names(fields), *squares.MEMBERS, *names)
+        fitted = [name for model in squares.MODELS.values() for name in model.members]
+        self.members = (*values.member_names(fields), *fitted, *names)
         self.state: dict[str, Arrays] = {
             "maps": maps.init(layout, 0),
             "values": values.init(layout, len(self.members), 0),
-            "squares": squares.init(layout),
+            **{name: squares.init(model, layout) for name, model in squares.MODELS.items()},
             "blend": blend.init(len(self.members), 0),
             "replay": replay.init(
                 layout.width, values=2, outputs=1, sample=any(s.again and not s.window for s in self.nets)
@@ -79,7 +80,9 @@ class ValuePool:
     def parameters(self) -> int:
         """How many weights the networks and linear members have."""
         names = [(spec.name, name) for spec in self.nets for name in ("w0", "b0", "wo", "bo", "ws")]
-        return sum(self.state[part][name].size for part, name in [*names, ("squares", "weights")])
+        return sum(
+            self.state[part][name].size for part, name in [*names, *((model, "weights") for model in squares.MODELS)]
+        )
 
     @property
     def weights(self) -> dict[str, tuple[float, float]]:
@@ -96,7 +99,8 @@ class ValuePool:
         new = old.grown(numeric=numeric, plain=plain, fields=old.fields)
         state["maps"] = maps.grow(state["maps"], old, new)
         state["values"] = values.grow(state["values"], old, new, len(self.members))
-        state["squares"] = squares.grow(state["squares"], old, new)
+        for name, model in squares.MODELS.items():
+            state[name] = squares.grow(model, state[name], old, new)
         state["replay"] = replay.grow(state["replay"], old, new)
         for i, spec in enumerate(self.nets):
             state[spec.name] = net.grow(spec, state[spec.name], old, new, 1, seed=self._seed(i))
@@ -175,9 +179,12 @@ class ValuePool:
         mapped, rows = data
         state, layout, parts, events = self.state, self.layout, self.parts, len(chunk)
         first = len(self.members) - len(self.nets)
+        at = first - sum(len(model.members) for model in squares.MODELS.values())
         parts.maps(state["maps"], layout, mapped, operations)
         parts.values(state["values"], layout, rows, operations)
-        parts.squares(state["squares"], layout, rows, operations, first=first - len(squares.MEMBERS))
+        for name, model in squares.MODELS.items():
+            parts.squares(model, state[name], layout, rows, operations, first=at)
+            at += len(model.members)
         serving = bool(len(operations)) and operations.kind[0] == PREDICT
         nothing = np.zeros(0, dtype=np.int32)
         learned = nothing if serving else replay.order(operations, ~np.isnan(chunk.y))

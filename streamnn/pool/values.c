@@ -1,7 +1,8 @@
 /* What past values of a target tell about the next: bases, lags, target encodings, neighbours; see values.py.
 
    Axes: F numeric inputs, P plain inputs, K fields of categories, G = P + F, D feature columns, L = 7 + 4 K lags,
-   M members of the pool. A row is [plain P][Z F] ... [lags L][encodings 2 F + 2 K]; the lags begin at column `lags`.
+   M members of the pool. A row is [plain P][Z F] ... [lags L][changes F][encodings 2 F + 2 K]; the lags begin at column
+   `lags`.
    Members of this part: mean, last, two exponential means, last and mean of each field's category (2 K), then for keys
    Z, Q and Z with lags and k = 1, 5, 15 the mean of y and of the residual on top of the base (18). */
 
@@ -22,6 +23,7 @@ typedef struct {
   double *scale;        /* [1] weight of the next count */
   float *keys_z, *keys_q, *keys_l; /* [G, STRIDE] twice, [G + L, STRIDE] */
   double *past;         /* [STRIDE, 2] y and r of each key */
+  double *before;       /* [F, 3] Z of the event before, mean square of its changes, how many events had it */
   int64_t *stored;      /* [S] event numbers + 1 */
   float *stored_row, *stored_rank; /* [S, D], [S, F] */
   double *stored_said;  /* [S, M + 1] */
@@ -46,6 +48,22 @@ static void categories(const Sizes *z, const double *plain, const int32_t *field
   for (int64_t k = 0; k < z->K; k++) at[k] = -1;
   for (int64_t p = 0; p < z->P; p++)
     if (plain[p] == 1.0 && field[p] >= 0 && field[p] < z->K) at[field[p]] = p;
+}
+
+/* Write how far each input is from where it was; `moves` when this event is the one before the next. */
+static void change(const State *s, const Sizes *z, float *row, const float *rank, int moves) {
+  float *to = row + z->lags + 7 + 4 * z->K;
+  for (int64_t f = 0; f < z->F; f++) {
+    double *b = s->before + 3 * f, at = row[z->P + f], d = at - b[0];
+    int known = !isnan(rank[f]);
+    to[f] = 0.0f;
+    if (known && b[2] > 0) {
+      double w = b[2] < 1000.0 ? 1.0 / b[2] : 0.001, square = b[1] + w * (d * d - b[1]);
+      if (square > 0) to[f] = (float)clip(d / sqrt(square), 5.0);
+      if (moves) b[1] = square;
+    }
+    if (known && moves) b[0] = at, b[2] += 1.0;
+  }
 }
 
 static void predict(const State *s, const Sizes *z, const double *plain, const int32_t *field, float *row, const float *rank,
@@ -81,7 +99,7 @@ static void predict(const State *s, const Sizes *z, const double *plain, const i
     to[0] = (float)in_deviations(s, last), to[1] = (float)in_deviations(s, mean);
     to[2] = (float)in_residuals(s, last - mean), to[3] = (float)in_residuals(s, last - v[LAST]);
   }
-  float *code = lag + L;
+  float *code = lag + L + F;
   double prior = s->scale[0]; /* one event at the mean */
   for (int64_t f = 0; f < F; f++) {
     const double *cell = s->bins + (f * BINS + (isnan(rank[f]) ? 0 : bin_of(rank[f]))) * 3;
@@ -198,12 +216,12 @@ void run(int64_t ops, const int8_t *kind, const int64_t *start, const int64_t *s
   Sizes z = {sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5], sizes[6]};
   int64_t S = z.pending, F = z.F, M = z.M;
   State s = {a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11], a[12], a[13], a[14], a[15],
-             a[16], a[17]};
-  const double *plain = a[18], *y = a[20];
-  const int32_t *field = a[19];
-  const int64_t *number = a[21];
-  float *row = a[22], *rank = a[23];
-  double *said = a[24], *now = a[25], *then = a[26], *used = a[27];
+             a[16], a[17], a[18]};
+  const double *plain = a[19], *y = a[21];
+  const int32_t *field = a[20];
+  const int64_t *number = a[22];
+  float *row = a[23], *rank = a[24];
+  double *said = a[25], *now = a[26], *then = a[27], *used = a[28];
   for (int64_t o = 0; o < ops; o++) {
     for (int64_t r = start[o]; r < stop[o]; r++) {
       int64_t slot = S ? number[r] % S : 0;
@@ -216,6 +234,7 @@ void run(int64_t ops, const int8_t *kind, const int64_t *start, const int64_t *s
         continue;
       }
       predict(&s, &z, plain + r * z.P, field, row + r * z.D, rank + r * F, said + r * M, now + 4 * r);
+      change(&s, &z, row + r * z.D, rank + r * F, kind[o] == PREDICT_LEARN || kind[o] == PREDICT_OBSERVE);
       if (S && (kind[o] == PREDICT_OBSERVE || (kind[o] == PREDICT_LEARN && isnan(y[r])))) {
         double *to = s.stored_said + slot * (M + 1);
         s.stored[slot] = number[r] + 1;

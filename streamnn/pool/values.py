@@ -4,6 +4,7 @@
               exponential (.01) absolute error is clearly less; the residual is r = y - base
     lags      last, E.05, E.2 and base in deviations of y; last - E.2, last - last but one, E.2 - E.05 in root mean
               squares of r; per field: last and E.2 of its category, their difference, and last of it - last
+    changes   of each input since the event before, in root mean squares of its changes (over 1,000 events)
     encodings decayed mean of y and of r in 16 bins of each input's rank, and per category, shrunk by one event
     members   mean, last, E.05, E.2, last and E.2 of each field's category; means of y, and of r on top of the base, of
               the nearest 1, 5, 15 of the last 1,000 events on Z, on Q, and on Z with lags
@@ -43,7 +44,7 @@ class ValueRows:
         field: [P] int32, the field of each plain input.
         y: [K] float64, NaN = unknown.
         number: [K] int64.
-        row: [K, D] float32; the maps have filled the first columns, lags and encodings are written here.
+        row: [K, D] float32; the maps have filled the first columns, lags, encodings and changes are written here.
         rank: [K, F] float32.
         said: [K, M] float64, out: the first members.
         now: [K, 4] float64, out: mean, deviation, residual scale and base when the row was served.
@@ -81,6 +82,7 @@ def init(layout: ValueLayout, members: int, pending: int) -> Arrays:
         "keys_q": np.zeros((g, STRIDE), dtype=np.float32),
         "keys_l": np.zeros((g + layout.lags, STRIDE), dtype=np.float32),
         "past": np.zeros((STRIDE, 2)),
+        "before": np.zeros((f, 3)),
         "stored": np.zeros(pending, dtype=np.int64),
         "stored_row": np.zeros((pending, layout.width), dtype=np.float32),
         "stored_rank": np.full((pending, f), np.nan, dtype=np.float32),
@@ -95,7 +97,7 @@ def grow(state: Arrays, old: ValueLayout, new: ValueLayout, members: int) -> Arr
     keys = np.concatenate([plain, new.plain + inputs])
     axes = {
         **{name: {0: plain} for name in ("key_last", "key_mean", "key_left", "cells")},
-        "bins": {0: inputs},
+        **{name: {0: inputs} for name in ("bins", "before")},
         **{name: {0: keys} for name in ("keys_z", "keys_q")},
         "keys_l": {0: np.concatenate([keys, new.keys + np.arange(old.lags)])},
         "stored_row": {1: old.places(new)},

@@ -31,6 +31,7 @@ def run(state: Arrays, layout: ValueLayout, rows: ValueRows, operations: Operati
                 rows.said[r], rows.now[r, 3] = state["stored_said"][slot, :-1], state["stored_said"][slot, -1]
                 continue
             past.predict(r)
+            past.change(r, moves=kind in (Kind.PREDICT_LEARN, Kind.PREDICT_OBSERVE))
             waits = kind == Kind.PREDICT_OBSERVE or (kind == Kind.PREDICT_LEARN and np.isnan(rows.y[r]))
             if room and waits:
                 state["stored"][slot] = rows.number[r] + 1
@@ -89,11 +90,29 @@ class _Values:
                 self._step(cell[2] / (cell[0] + shrink)),
             ]  # fmt: skip
         row = rows.row[r]
-        row[layout.first_lag : layout.lean], row[layout.lean :] = lags, codes
+        row[layout.first_lag : layout.first_change], row[layout.lean :] = lags, codes
         keys = self._keys(row, rank)
         near = [v for key, held in zip(keys, KEYS, strict=True) for v in self._near(key, held, base)]
         said = [level[MEAN], level[LAST], level[EMA05], level[EMA20], *last, *mean, *near]
         rows.said[r, : len(said)] = said
+
+    def change(self, r: int, *, moves: bool) -> None:
+        """Write how far each input of row r is from where it was; `moves` when it is the event before the next."""
+        layout, row = self.layout, self.rows.row[r]
+        for f, before in enumerate(self.s["before"]):
+            at, known = float(row[layout.plain + f]), not np.isnan(self.rows.rank[r, f])
+            row[layout.first_change + f] = 0.0
+            if not known:
+                continue
+            if before[2] > 0:
+                d = at - before[0]
+                square = before[1] + max(1 / before[2], 0.001) * (d * d - before[1])
+                if square > 0:
+                    row[layout.first_change + f] = np.clip(d / np.sqrt(square), -5, 5)
+                if moves:
+                    before[1] = square
+            if moves:
+                before[0], before[2] = at, before[2] + 1
 
     def learn(self, r: int) -> None:
         """Count the value of row r."""
@@ -171,7 +190,7 @@ class _Values:
         layout = self.layout
         z = row[: layout.keys]
         q = np.concatenate([row[: layout.plain], np.nan_to_num(rank)])
-        return z, q, np.concatenate([z, row[layout.first_lag : layout.lean]])
+        return z, q, np.concatenate([z, row[layout.first_lag : layout.first_change]])
 
     def _categories(self, r: int) -> list[int]:
         """The plain input of each field in this row, or -1."""

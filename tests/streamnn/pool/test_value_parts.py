@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 
+from streamnn.operations import Kind, Operations
 from streamnn.pool import blend, maps, squares, values
 from streamnn.pool.layout import ValueLayout
 from streamnn.pool.reference import blend as slow_blend
 from streamnn.pool.reference import squares as slow_squares
 from streamnn.pool.reference import values as slow_values
+from streamnn.pool.reference.common import PREDICT
 from tests.streamnn.pool.helpers import batches, late, singles, stream
 
 LISTS = {"single": lambda n: singles(n), "batch": lambda n: batches(n, 7), "late": lambda n: late(n, 30)}
@@ -68,8 +70,9 @@ def test_values_equal_reference(listed):
     assert a["counts"][1] < a["counts"][0]  # the new scale was taken as one
 
 
+@pytest.mark.parametrize("model", squares.MODELS.values(), ids=squares.MODELS)
 @pytest.mark.parametrize("listed", LISTS)
-def test_squares_equal_reference(listed):
+def test_squares_equal_reference(listed, model):
     """Least squares learn and say what the plain version does."""
     layout = ValueLayout(4, 4, 2)
     fast = value_rows(200, layout, 6)
@@ -80,11 +83,11 @@ def test_squares_equal_reference(listed):
     fast.used[:] = rng.normal(size=fast.used.shape)
     fast.used[::7] = np.nan
     slow = doubled(fast)
-    a = squares.init(layout)
+    a = squares.init(model, layout)
     b = {name: array.copy() for name, array in a.items()}
     operations = LISTS[listed](200)
-    squares.run(a, layout, fast, operations, first=1)
-    slow_squares.run(b, layout, slow, operations, first=1)
+    squares.run(model, a, layout, fast, operations, first=1)
+    slow_squares.run(model, b, layout, slow, operations, first=1)
     np.testing.assert_allclose(fast.said, slow.said, rtol=1e-6, atol=1e-8)
     assert_states_close(a, b, 1e-6)
 
@@ -99,9 +102,31 @@ def test_squares_find_a_plane():
     now, then = np.tile([0.0, 1.0, 1.0, 0.0], (300, 1)), np.tile([0.0, 1.0, 1.0], (300, 1))
     used = np.stack([truth, truth], axis=1)
     data = values.ValueRows(rows.plain, FIELD, truth, rows.number, row, rows.rank, rows.said, now, then, used)
-    state = squares.init(layout)
-    squares.run(state, layout, data, singles(300), first=0)
+    model = squares.MODELS["squares"]
+    state = squares.init(model, layout)
+    squares.run(model, state, layout, data, singles(300), first=0)
     np.testing.assert_allclose(state["weights"][1, 0, :4], [1.5, 1.0, -2.0, 0.5], atol=0.01)
+
+
+@pytest.mark.parametrize("run", [values.run, slow_values.run])
+def test_changes_since_the_event_before(run):
+    """An input's change is in root mean squares of its changes; a gap is no change, and what follows it is one."""
+    layout = ValueLayout(2, 0, 0)
+    rows = value_rows(6, ValueLayout(4, 4, 2), len(values.member_names(0)))
+    row, rank = np.zeros((6, layout.width), dtype=np.float32), np.zeros((6, 2), dtype=np.float32)
+    row[:, 0] = [1, 1, 3, 0, 3, 7]
+    rank[3, 0] = np.nan
+    data = values.ValueRows(
+        np.zeros((6, 0)), FIELD[:0], np.arange(6.0), rows.number, row, rank, rows.said, rows.now, rows.then, rows.used
+    )
+    state = values.init(layout, rows.said.shape[1], 0)
+    run(state, layout, data, singles(5, kind=Kind.PREDICT_LEARN))
+    np.testing.assert_allclose(row[:5, layout.first_change], [0, 0, np.sqrt(2), 0, 0], rtol=1e-6)
+    np.testing.assert_array_equal(row[:, layout.first_change + 1], 0)  # it never changes
+    before = state["before"].copy()
+    run(state, layout, data, Operations(np.full(1, PREDICT, dtype=np.int8), np.array([5]), np.array([6])))
+    assert row[5, layout.first_change] == pytest.approx(4 / np.sqrt(5))  # squares 0, 4, 0, 16
+    np.testing.assert_array_equal(state["before"], before)
 
 
 @pytest.mark.parametrize("listed", LISTS)
