@@ -8,9 +8,9 @@ Axes: K events of a chunk, L labels of a chunk, C classes of one target.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, repeat
 from typing import Any, Generic, NamedTuple, TypeVar, overload
 
 import numpy as np
@@ -45,6 +45,19 @@ class Record(NamedTuple):
     headers: tuple[tuple[str, bytes | None], ...] = ()
     timestamp_ms: int = -1
     origin: Origin | None = None
+
+
+def make_records(
+    values: Iterable[bytes | None],
+    keys: Iterable[bytes | None],
+    headers: Iterable[tuple[tuple[str, bytes | None], ...]],
+    stamps: Iterable[int],
+    places: Iterable[tuple[str, int, int]],
+) -> list[Record]:
+    """Make many records of their columns, several times as fast as one by one; `places` are topic, partition, offset."""
+    make: Any = tuple.__new__
+    origins = map(make, repeat(Origin), places)
+    return [*map(make, repeat(Record), zip(values, keys, headers, stamps, origins, strict=True))]
 
 
 @dataclass(frozen=True, slots=True)

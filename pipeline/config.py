@@ -244,7 +244,7 @@ class CheckpointSettings:
     """Surviving a stop."""
 
     folder: str = setting("", "where checkpoints go; empty = none are written")
-    every_events: int = setting(10_000, "events between checkpoints", low=1)
+    every_events: int = setting(100_000, "events between checkpoints", low=1)
     every_s: float = setting(10.0, "a checkpoint is also taken after so many seconds; 0 = never for that", low=0.0)
     keep: int = setting(3, "checkpoints kept", low=1)
     resume: bool = setting(False, "go on from the newest checkpoint in the folder")

@@ -94,7 +94,7 @@ class TargetIndex:
                 for row in np.flatnonzero((column < 0) | (column > 1)):
                     found[int(row)] = f"target {target.name!r} is {column[row]!r}, but a label lies between 0 and 1"
                 continue
-            soft = _soft(column)
+            soft = _soft(column) if _has_soft(column) else np.zeros(len(column), dtype=bool)
             for row in np.flatnonzero(soft):
                 found[int(row)] = (
                     f"target {target.name!r} is {column[row]!r}, a soft label, but a binary target takes one of its two"

@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
+from itertools import groupby
 from typing import Any
 
 from confluent_kafka import (
@@ -17,6 +18,7 @@ from confluent_kafka import (
     IsolationLevel,
     KafkaError,
     KafkaException,
+    Message,
     Producer,
     TopicCollection,
     TopicPartition,
@@ -27,7 +29,7 @@ from connectors.kafka.client import Committed, LogError, Outgoing, Partition, Se
 from connectors.kafka.fast_faults import Errors, Translating, translated
 from connectors.kafka.fast_member import FastMember, settings_of_member
 from connectors.kafka.settings import KafkaConnection
-from connectors.records import Origin, Record
+from connectors.records import Record, make_records
 
 _ATTEMPT_S = 3.0
 _TAKE_OVER_S = 15.0  # at least: an earlier transaction may have to be ended first
@@ -38,6 +40,15 @@ _SERVED_EVERY = 100  # records
 _MOVED = (KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError.NOT_LEADER_FOR_PARTITION)
 _NO_GROUP = "streamnn-none"  # the library insists on a name; nothing is ever committed under this one
 _SPEC: Any = OffsetSpec
+_FIELDS: tuple[Any, ...] = (  # called for all messages of a poll, one field after the other: without a loop in Python
+    Message.topic,
+    Message.partition,
+    Message.offset,
+    Message.timestamp,
+    Message.value,
+    Message.key,
+    Message.headers,
+)
 
 
 class FastLibrary:
@@ -166,31 +177,33 @@ class FastReader:
         with Translating("failed"):
             # the library waits until a batch is full or the time is over; so ask for all that is there, then for one
             arrived: list[Any] = self._consumer.consume(most, 0.0) or self._consumer.consume(1, timeout_s)
-        found: dict[Partition, list[Record]] = {}
-        partition, records = Partition("", -1), list[Record]()  # those of the message before: most come in runs
-        for message in arrived:
-            error = message.error()
-            if error is not None:
-                self._note(message, error)
-                continue
-            topic, number, offset = message.topic(), message.partition(), message.offset()
-            if number != partition.number or topic != partition.topic:
-                partition = Partition(topic, number)
-                records = found.setdefault(partition, [])
-            kind, timestamp = message.timestamp()
-            headers = message.headers()
-            records.append(
-                Record(
-                    message.value(),
-                    message.key(),
-                    tuple(headers) if headers else (),
-                    timestamp if kind else -1,
-                    Origin(topic, number, offset),
-                )
-            )
-            self._positions[partition] = offset + 1
+        noted = [message for message in arrived if message.error() is not None]
+        if noted:
+            arrived = [message for message in arrived if message.error() is None]
+        found = self._records(arrived)
+        for message in noted:
+            self._note(message, message.error())
         if not found:
             self._raise()
+        return found
+
+    def _records(self, messages: list[Any]) -> dict[Partition, list[Record]]:
+        """Turn messages into records, and note where they end."""
+        topics, numbers, offsets, stamps, values, keys, headers = ([*map(of, messages)] for of in _FIELDS)
+        records = make_records(
+            values,
+            keys,
+            [tuple(some) if some else () for some in headers],
+            [stamp if kind else -1 for kind, stamp in stamps],
+            zip(topics, numbers, offsets, strict=True),
+        )
+        found: dict[Partition, list[Record]] = {}
+        start = 0
+        for place, run in groupby(zip(topics, numbers, strict=True)):
+            partition, stop = Partition(*place), start + sum(1 for _ in run)
+            found.setdefault(partition, []).extend(records[start:stop])
+            self._positions[partition] = offsets[stop - 1] + 1
+            start = stop
         return found
 
     def position(self, partition: Partition) -> int:
@@ -246,7 +259,8 @@ class FastReader:
     def _note(self, message: Any, error: KafkaError) -> None:
         """Take note of an event that is not a record: the end of a partition, or an error to raise."""
         if error.code() == KafkaError._PARTITION_EOF:
-            self._positions[Partition(message.topic(), message.partition())] = message.offset()
+            partition = Partition(message.topic(), message.partition())
+            self._positions[partition] = max(self._positions[partition], message.offset())
             return
         found = translated(error, "failed")
         if found.fault != "unreachable":  # the library connects again by itself

@@ -6,10 +6,11 @@ log's order is kept. It is a function of the records alone as long as nobody cal
 that has shown nothing yet holds up all others, since its next record might be older.
 """
 
-import heapq
 from collections import deque
 from collections.abc import Collection, Sequence
 from typing import Protocol
+
+import numpy as np
 
 from connectors.errors import SourceError
 from connectors.records import IntArray, Record
@@ -40,52 +41,83 @@ class Merge(Protocol):
         """Count the records of a partition that have been taken up and not handed out."""
 
 
+class _Queue:
+    """Records of one partition that have not been handed out, oldest first, with their timestamps."""
+
+    __slots__ = ("_at", "_records", "_stamps")
+
+    def __init__(self) -> None:
+        self._records: list[Record] = []
+        self._stamps = np.zeros(0, dtype=np.int64)
+        self._at = 0
+
+    def __len__(self) -> int:
+        return len(self._records) - self._at
+
+    def add(self, records: Sequence[Record]) -> None:
+        stamps = np.fromiter((record.timestamp_ms for record in records), np.int64, len(records))
+        self._stamps = np.concatenate([self._stamps[self._at :], stamps])
+        self._records = [*self._records[self._at :], *records]
+        self._at = 0
+
+    def first(self, most: int) -> tuple[list[Record], IntArray]:
+        """Return the first records, at most so many, and for each when its turn is: not before those ahead of it."""
+        part = slice(self._at, self._at + most)
+        return self._records[part], np.maximum.accumulate(self._stamps[part])
+
+    def drop(self, number: int) -> None:
+        self._at += number
+
+
 class TimestampMerge:
     """By timestamp."""
 
     def __init__(self, partitions: int) -> None:
-        self._queues: list[deque[Record]] = [deque() for _ in range(partitions)]
-        self._heads: list[tuple[int, int]] = []  # heap of (timestamp, partition): the first record of each queue
+        self._queues = [_Queue() for _ in range(partitions)]
         self._awaited = set(range(partitions))  # nothing there, and something may come
         self._finished: set[int] = set()
 
     def add(self, index: int, records: Sequence[Record]) -> None:
         """Take the next records of a partition."""
-        if not records:
-            return
-        queue = self._queues[index]
-        if not queue:
-            heapq.heappush(self._heads, (records[0].timestamp_ms, index))
+        if records:
+            self._queues[index].add(records)
             self._awaited.discard(index)
-        queue.extend(records)
 
     def take(self, most: int) -> tuple[list[int], list[Record]]:
         """Return the next records."""
-        indices: list[int] = []
-        records: list[Record] = []
-        heads, queues = self._heads, self._queues
-        while heads and not self._awaited and len(records) < most:
-            index = heads[0][1]
-            queue = queues[index]
-            follower = min(heads[1:3]) if len(heads) > 1 else None
-            # a run of one partition is taken without touching the heap
-            while queue and len(records) < most:
-                if follower is not None and (queue[0].timestamp_ms, index) > follower:
-                    break
-                indices.append(index)
-                records.append(queue.popleft())
-            if queue:
-                heapq.heapreplace(heads, (queue[0].timestamp_ms, index))
-            else:
-                heapq.heappop(heads)
-                if index not in self._finished:
-                    self._awaited.add(index)
-        return indices, records
+        if self._awaited or most < 1:
+            return [], []
+        indices = [index for index, queue in enumerate(self._queues) if len(queue)]
+        if not indices:
+            return [], []
+        firsts = [self._queues[index].first(most) for index in indices]
+        counts = np.array([len(turns) for _, turns in firsts])
+        # a stable sort of the partitions in a row: of equal turns the lower partition comes first, and logs keep their order
+        order = np.concatenate([turns for _, turns in firsts]).argsort(kind="stable")[:most]
+        order = order[: self._cut(indices, counts, order)]
+        records = [record for found, _ in firsts for record in found]
+        whose = np.repeat(indices, counts)[order]
+        for index, taken in zip(indices, np.bincount(whose, minlength=indices[-1] + 1)[indices].tolist(), strict=True):
+            self._queues[index].drop(taken)
+            if not len(self._queues[index]) and index not in self._finished:
+                self._awaited.add(index)
+        return whose.tolist(), [records[at] for at in order.tolist()]
+
+    def _cut(self, indices: Sequence[int], counts: IntArray, order: IntArray) -> int:
+        """Return how many records come before the first partition is empty that may get more."""
+        ends = counts.cumsum() - 1
+        last = [
+            end
+            for index, count, end in zip(indices, counts.tolist(), ends.tolist(), strict=True)
+            if index not in self._finished and count == len(self._queues[index])
+        ]
+        found = np.flatnonzero(np.isin(order, last))
+        return int(found[0]) + 1 if len(found) else len(order)
 
     def grow(self) -> None:
         """Take up one more partition."""
         self._awaited.add(len(self._queues))
-        self._queues.append(deque())
+        self._queues.append(_Queue())
 
     def finish(self, index: int) -> None:
         """Note that a partition gives nothing more."""
@@ -98,7 +130,7 @@ class TimestampMerge:
 
     def held_up_by(self) -> Collection[int]:
         """Return the partitions that are waited for."""
-        return sorted(self._awaited) if self._heads else ()
+        return sorted(self._awaited) if any(map(len, self._queues)) else ()
 
     def waiting(self, index: int) -> int:
         """Count records taken up and not handed out."""

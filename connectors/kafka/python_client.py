@@ -12,7 +12,8 @@ import logging
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 import kafka  # type: ignore[import-untyped]
@@ -25,13 +26,14 @@ from connectors.kafka.client import Committed, Fault, LogError, Outgoing, Partit
 from connectors.kafka.python_faults import call, milliseconds, translated
 from connectors.kafka.python_member import PythonMember, settings_of_member
 from connectors.kafka.settings import KafkaConnection
-from connectors.records import Origin, Record
+from connectors.records import Record, make_records
 
 _ATTEMPT_S = 3.0
 _LOOK_UP_S = 10.0
 _TAKE_OVER_S = 15.0  # at least: an earlier transaction may have to be ended first
 _FETCH_BYTES = 4 * 2**20
 _MOST_POLLED = 5_000
+_FIELDS = attrgetter("value", "key", "headers", "timestamp", "topic", "partition", "offset")
 _NUL = "\0"  # confluent-kafka commits notes with one behind them, and reads on to one: into other memory without it
 
 
@@ -178,19 +180,7 @@ class PythonReader:
         if not self._consumer._fetcher._next_partition_records:
             self._consumer._fetcher._next_partition_records = None
         arrived = call(self._consumer.poll, timeout_ms=milliseconds(timeout_s), max_records=min(most, _MOST_POLLED))
-        return {
-            Partition(tp.topic, tp.partition): [
-                Record(
-                    one.value,
-                    one.key,
-                    tuple(one.headers),
-                    one.timestamp,
-                    Origin(one.topic, one.partition, one.offset),
-                )
-                for one in listed
-            ]
-            for tp, listed in arrived.items()
-        }
+        return {Partition(tp.topic, tp.partition): _records(listed) for tp, listed in arrived.items() if listed}
 
     def position(self, partition: Partition) -> int:
         """Return the next offset."""
@@ -432,3 +422,8 @@ def _back(found: Mapping[Any, int]) -> dict[Partition, int]:
 def _noted(offsets: Mapping[Partition, int], note: str) -> dict[Any, Any]:
     text = note and note + _NUL
     return {_tp(partition): kafka.OffsetAndMetadata(offset, text, -1) for partition, offset in offsets.items()}
+
+
+def _records(listed: Sequence[Any]) -> list[Record]:
+    values, keys, headers, stamps, *places = zip(*map(_FIELDS, listed), strict=True)
+    return make_records(values, keys, map(tuple, headers), stamps, zip(*places, strict=True))

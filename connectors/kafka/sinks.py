@@ -18,7 +18,7 @@ streamnn-record, streamnn-model, streamnn-started (as above), streamnn-stage, st
 are UTF-8 text. The numbers of both together tell in which order records were handled (`handled`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import islice
 
@@ -55,19 +55,10 @@ class KafkaPredictions:
         """Write a record for each event; what was taken of the same item before is not written again."""
         before, taken = self._halfway
         first = row = taken if item is before else 0
-        write, topic, partitions, whose = (
-            self._channel.write,
-            self._topic,
-            self._partitions,
-            _whose(self._model, self._channel),
-        )
-        cuts = ",".join(f"{cut.partition}:{cut.offset}" for cut in item.cuts)
-        cut = (("streamnn-cut", cuts.encode()),) if cuts else ()
-        rows = zip(item.records, as_json_values(item), item.offsets.tolist(), item.numbers.tolist(), strict=True)
+        write = self._channel.write
         try:
-            for record, value, offset, number in islice(rows, first, None):
-                headers = (*_place(record, offset), ("streamnn-event", b"%d" % number), *whose, *cut)
-                write(Outgoing(topic, value, record.key, headers, _partition(record, partitions)))
+            for record in islice(self._outgoing(item), first, None):
+                write(record)
                 row += 1
         except SinkError:
             self._halfway = (item, row)
@@ -75,6 +66,15 @@ class KafkaPredictions:
         finally:
             self._length += row - first
         self._halfway = (None, 0)
+
+    def _outgoing(self, item: Predictions) -> Iterator[Outgoing]:
+        topic, partitions = self._topic, self._partitions
+        cuts = ",".join(f"{cut.partition}:{cut.offset}" for cut in item.cuts)
+        last = (*_whose(self._model, self._channel), *((("streamnn-cut", cuts.encode()),) if cuts else ()))
+        rows = zip(item.records, as_json_values(item), item.offsets.tolist(), item.numbers.tolist(), strict=True)
+        for record, value, offset, number in rows:
+            headers = (*_place(record, offset), ("streamnn-event", b"%d" % number), *last)
+            yield Outgoing(topic, value, record.key, headers, _partition(record, partitions))
 
     def flush(self) -> int:
         """Return when all records are acknowledged; the length is how many there have been."""

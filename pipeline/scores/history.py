@@ -19,7 +19,7 @@ class History:
         limit: most points kept.
     """
 
-    def __init__(self, metrics: Sequence[str], *, every: int = 20, limit: int = 2000) -> None:
+    def __init__(self, metrics: Sequence[str], *, every: int = 20, limit: int = 500) -> None:
         if every < 1:
             raise ValueError(f"sample_every is {every}, but must be at least 1 event")
         self.metrics = tuple(metrics)

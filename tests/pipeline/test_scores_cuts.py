@@ -164,15 +164,15 @@ def test_columns_in_another_layout_change_nothing() -> None:
 
 
 def test_history_is_bounded_and_its_points_are_fixed() -> None:
-    """Above 2,000 points every second one goes; those left lie at multiples of the doubled spacing."""
+    """Above 500 points every second one goes; those left lie at multiples of the doubled spacing."""
     rng = np.random.default_rng(0)
     scores = Scores([Target("y", "binary")], sample_every=1, window=10)
     y = rng.integers(0, 2, 9000).astype(float)
     scores.update(Outcome({"y": y}, {"y": np.ones(9000)}))
     points = scores.history()["accuracy"]
-    assert 1000 <= len(points) <= 2000
-    assert [p[0] for p in points] == list(range(8, 9001, 8))
-    for count, overall, lately in points[::100]:
+    assert 250 <= len(points) <= 500
+    assert [p[0] for p in points] == list(range(32, 9001, 32))
+    for count, overall, lately in points[::25]:
         assert overall == pytest.approx(y[:count].mean())
         assert lately == pytest.approx(y[max(0, count - 10) : count].mean())
 
