@@ -130,6 +130,9 @@ FAULTS = {
     "source deleted while it is read": "test_kafka_faults::test_a_source_that_is_deleted",
     "predictions or dead letters deleted while they are written": "test_kafka_faults::test_an_output_that_is_deleted",
     "records not yet read were deleted": "test_kafka_faults::test_records_that_were_deleted_unread",
+    "markers of transactions, and records of aborted ones, were deleted": (
+        "test_kafka_source::test_markers_that_retention_takes_are_not_missed"
+    ),
     "topic gets more partitions": "test_kafka_faults::test_partitions_that_are_added",
     "wrong password, untrusted certificate": "test_kafka_security::test_wrong_secrets_are_told_at_once",
     "records that do not decode, or cannot be learned": "test_kafka_poison::test_every_malformed_record_is_a_dead_letter_once",

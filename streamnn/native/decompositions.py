@@ -1,8 +1,10 @@
 """How composite operators are broken down into those that have a lowering.
 
-torch has such a table; a few entries are our own, because torch has none, or because its own computes more than is needed.
+torch has such a table; some entries are our own: torch has none, or its own computes more than is needed, or loads
+its compiler and SymPy, which takes more than a second at the start of every process; those of usual networks do not.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -27,6 +29,23 @@ def _layer_norm(
     return (y if bias is None else y + bias), mean, rstd
 
 
+def _layer_norm_backward(
+    grad: Tensor, x: Tensor, shape: Sequence[int], mean: Tensor, rstd: Tensor,
+    weight: Tensor | None, bias: Tensor | None, wanted: Sequence[bool],
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:  # fmt: skip
+    outer, inner = list(range(x.dim() - len(shape))), list(range(x.dim() - len(shape), x.dim()))
+    size = math.prod(shape)
+    normal = (x - mean) * rstd
+    d = grad if weight is None else grad * weight
+    d_input = (rstd / size) * (d * size - d.sum(inner, True) - normal * (d * normal).sum(inner, True))
+    d_weight, d_bias = (part.sum(outer) if outer else part for part in (grad * normal, grad))
+    return (
+        d_input if wanted[0] else None,
+        d_weight if wanted[1] and weight is not None else None,
+        d_bias if wanted[2] and bias is not None else None,
+    )
+
+
 def _log_softmax(x: Tensor, dim: int, half_to_float: bool) -> Tensor:
     shifted = x - x.amax(dim, True)
     return shifted - shifted.exp().sum(dim, True).log()
@@ -35,6 +54,37 @@ def _log_softmax(x: Tensor, dim: int, half_to_float: bool) -> Tensor:
 def _softmax(x: Tensor, dim: int, half_to_float: bool) -> Tensor:
     e = (x - x.amax(dim, True)).exp()
     return e / e.sum(dim, True)
+
+
+def _log_softmax_backward(grad: Tensor, y: Tensor, dim: int, input_dtype: torch.dtype) -> Tensor:
+    return grad - y.exp() * grad.sum(dim, True)
+
+
+def _logsumexp(x: Tensor, dim: Sequence[int], keepdim: bool = False) -> Tensor:
+    dims = tuple(dim)
+    top = x.amax(dims, True)
+    top = torch.where(top.abs() == float("inf"), 0.0, top)
+    total: Tensor = (x - top).exp().sum(dims, keepdim).log()
+    return total + (top if keepdim else top.squeeze(dims))
+
+
+def _addmm(bias: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    product = a.mm(b) if alpha == 1 else alpha * a.mm(b)
+    if beta == 0:
+        return product
+    return (bias if beta == 1 else beta * bias) + product
+
+
+def _masked_fill(x: Tensor, mask: Tensor, value: float) -> Tensor:
+    return torch.where(mask, torch.as_tensor(value, dtype=x.dtype), x)
+
+
+def _reversed_difference(x: Tensor, other: float, alpha: float = 1) -> Tensor:
+    return torch.as_tensor(other, dtype=x.dtype) - (x if alpha == 1 else alpha * x)
+
+
+def _threshold_backward(grad: Tensor, x: Tensor, threshold: float) -> Tensor:
+    return torch.where(x <= threshold, 0.0, grad)
 
 
 def _variance(
@@ -196,7 +246,15 @@ DECOMPOSITIONS: dict[Any, Callable[..., Any]] = (
     )
     | {
         aten.native_layer_norm.default: _layer_norm,
+        aten.native_layer_norm_backward.default: _layer_norm_backward,
+        aten.sgn.default: torch.sign,
         aten._log_softmax.default: _log_softmax,
+        aten._log_softmax_backward_data.default: _log_softmax_backward,
+        aten.logsumexp.default: _logsumexp,
+        aten.addmm.default: _addmm,
+        aten.masked_fill.Scalar: _masked_fill,
+        aten.rsub.Scalar: _reversed_difference,
+        aten.threshold_backward.default: _threshold_backward,
         aten._softmax.default: _softmax,
         aten.var.correction: _variance,
         aten.var_mean.correction: _variance_and_mean,

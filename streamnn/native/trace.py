@@ -82,6 +82,11 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch le
             self.inputs.append(Node("input", tuple(n for n in shape if n != 1), t.dtype))
             self._keep(t, View.of(self.inputs[-1], shape))
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Have torch not load its compiler, which takes most of a second, to keep it out of here."""
+        return False
+
     def view(self, t: Tensor) -> View:
         """Find what a tensor holds; one never met before is a constant."""
         content = self._contents.get(_memory(t))

@@ -119,12 +119,12 @@ def _linear(
 ) -> nn.Linear:
     """Make a linear layer, uniform in +-1/sqrt(inputs), or all 0 without a generator."""
     # made without memory first, so that torch draws no start values of its own
-    layer = nn.Linear(inputs, outputs, bias=bias, dtype=dtype, device="meta").to_empty(device="cpu")
+    layer = nn.Linear(inputs, outputs, bias=bias, dtype=dtype, device="meta")
     bound = inputs**-0.5
-    with torch.no_grad():
-        for parameter in layer.parameters():
-            if generator is None:
-                parameter.zero_()
-            else:
-                parameter.copy_((torch.rand(parameter.shape, generator=generator, dtype=torch.float64) * 2 - 1) * bound)
+    for name, shell in list(layer.named_parameters()):
+        if generator is None:
+            start = torch.zeros(shell.shape, dtype=dtype)
+        else:
+            start = (torch.rand(shell.shape, generator=generator, dtype=torch.float64) * 2 - 1) * bound
+        setattr(layer, name, nn.Parameter(start.to(dtype)))
     return layer
