@@ -348,7 +348,7 @@ def table(*, quick: bool) -> None:
     print(describe())
     print(f"Kafka {VERSION}, kafka-python {kafka.__version__}, confluent-kafka {confluent_kafka.__version__}\n")
     rounds, seconds = (1, 3.0) if quick else (3, 10.0)
-    sizes = {"kafka-python": 50_000, "confluent-kafka": 150_000, "best": 30_000}
+    sizes = {"kafka-python": 100_000, "confluent-kafka": 300_000, "best": 30_000}
     if quick:
         sizes = {name: size // 10 for name, size in sizes.items()}
     with tempfile.TemporaryDirectory() as at, Broker(Path(at) / "broker", partitions=PARTITIONS) as broker:
