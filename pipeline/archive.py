@@ -20,9 +20,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load, save
+from safetensors.torch import load
 from torch import Tensor
 
+from pipeline.tensor_file import DTYPES, Packed, lay_out, pack_array, pack_tensor
 from pipeline.versions import program, versions
 
 State = dict[str, Any]
@@ -32,10 +33,6 @@ KIND = "streamnn checkpoint"
 
 _PLACEHOLDER = b"sha256-of-this-file-with-this-text-in-its-place-64-characters---"
 _MOST_HEADER = 90_000_000  # bytes; safetensors refuses to read a header of more than 100 million
-_DTYPES = frozenset(
-    {"bool", "float16", "bfloat16", "float32", "float64"}
-    | {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
-)
 _LARGEST_PLAIN_INT = 2**53  # beyond it other JSON readers lose digits
 
 
@@ -92,7 +89,7 @@ def encode(number: int, state: Mapping[str, Any], *, created_s: float) -> bytes:
     Raises:
         CheckpointError: "wrong_state": something else is in the state; the message names where.
     """
-    tensors: dict[str, Tensor] = {}
+    tensors: dict[str, Packed] = {}
     structure = _encode_dict(state, "", tensors)
     manifest = {
         "sha256": _PLACEHOLDER.decode(),
@@ -110,7 +107,7 @@ def encode(number: int, state: Mapping[str, Any], *, created_s: float) -> bytes:
             f"what is not a tensor in the state takes {len(text)} bytes as JSON, expected at most "
             f"{_MOST_HEADER}. Keep long lists of numbers as arrays.",
         )
-    blob = bytearray(save(tensors, {"manifest": text}))
+    blob = lay_out(tensors, {"manifest": text})
     at = blob.index(_PLACEHOLDER)
     blob[at : at + len(_PLACEHOLDER)] = hashlib.sha256(blob).hexdigest().encode()
     return bytes(blob)
@@ -192,7 +189,7 @@ def _verify(data: bytes, manifest: dict[str, Any], name: str) -> None:
         )
 
 
-def _encode_dict(state: Mapping[str, Any], at: str, tensors: dict[str, Tensor]) -> dict[str, Any]:
+def _encode_dict(state: Mapping[str, Any], at: str, tensors: dict[str, Packed]) -> dict[str, Any]:
     encoded = {}
     for key, value in state.items():
         if not isinstance(key, str) or not _is_text(key):
@@ -203,7 +200,7 @@ def _encode_dict(state: Mapping[str, Any], at: str, tensors: dict[str, Tensor]) 
     return encoded
 
 
-def _encode(value: object, at: str, tensors: dict[str, Tensor]) -> Any:
+def _encode(value: object, at: str, tensors: dict[str, Packed]) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or isinstance(value, bool):
@@ -222,15 +219,14 @@ def _encode(value: object, at: str, tensors: dict[str, Tensor]) -> Any:
         return value if _is_plain(value) else [_encode(item, f"{at}/{i}", tensors) for i, item in enumerate(value)]
     if isinstance(value, np.ndarray):
         _check_dtype(value.dtype.name, value.dtype.isnative, at)
-        tensors[at] = torch.from_numpy(value.copy(order="C"))
+        tensors[at] = pack_array(value)
         return {"$array": {"dtype": value.dtype.name, "shape": list(value.shape)}}
     if isinstance(value, Tensor):
         dtype = _dtype(value)
         _check_dtype(dtype, True, at)
         if value.layout is not torch.strided or value.is_meta:
             raise _wrong(at, f"is a {value.layout} tensor on device {value.device}, expected a dense one with values")
-        # a copy of its own: safetensors refuses tensors that share memory
-        tensors[at] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        tensors[at] = pack_tensor(value)
         return {"$tensor": {"dtype": dtype, "shape": list(value.shape)}}
     kind = type(value)
     raise _wrong(at, f"is a {kind.__module__}.{kind.__qualname__}, expected a tensor, array, scalar, list or dict")
@@ -296,9 +292,9 @@ def _dtype(tensor: Tensor) -> str:
 
 
 def _check_dtype(name: str, native: bool, at: str) -> None:
-    if name not in _DTYPES or not native:
+    if name not in DTYPES or not native:
         order = "" if native else " of foreign byte order"
-        raise _wrong(at, f"has dtype {name}{order}, expected one of {', '.join(sorted(_DTYPES))}")
+        raise _wrong(at, f"has dtype {name}{order}, expected one of {', '.join(sorted(DTYPES))}")
 
 
 def _shown(tensor: Tensor | None) -> str:

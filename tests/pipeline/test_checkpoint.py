@@ -1,6 +1,7 @@
 """Checkpoints: bit-exact round trip, damage found at every byte, crashes survived at every step."""
 
 import errno
+import gc
 import hashlib
 import json
 import logging
@@ -164,6 +165,38 @@ def test_any_safetensors_reader_can_open_it(tmp_path: Path) -> None:
     with safe_open(path, framework="pt") as file:
         assert torch.equal(file.get_tensor("/learner/params/0.weight"), torch.tensor([[1.0, -2.0], [0.5, 4.0]]))
         assert json.loads(file.metadata()["manifest"])["number"] == 5
+
+
+def test_readers_find_every_dtype_and_aligned_values(tmp_path: Path) -> None:
+    """Another program finds each tensor with its dtype and shape, at a position that suits its width."""
+    state = {name: torch.arange(5).to(getattr(torch, name)) for name in (*DTYPES, *FLOATS, "bfloat16")}
+    state |= {"one": torch.tensor(2.5), "none": torch.zeros(0, 3)}
+    data = encode(0, state, created_s=0.0)
+    (length,) = struct.unpack_from("<Q", data)
+    assert length % 8 == 0
+    header = json.loads(data[8 : 8 + length])
+    (tmp_path / "it.safetensors").write_bytes(data)
+    with safe_open(tmp_path / "it.safetensors", framework="pt") as file:
+        assert set(file.keys()) == {f"/{name}" for name in state}
+        for name, tensor in state.items():
+            found = file.get_tensor(f"/{name}")
+            assert (found.dtype, found.shape) == (tensor.dtype, tensor.shape)
+            assert torch.equal(found, tensor)
+            assert header[f"/{name}"]["data_offsets"][0] % tensor.itemsize == 0
+
+
+def test_what_grows_leaves_no_types_behind() -> None:
+    """However many sizes a tensor has had when it was saved, no more types are alive than before."""
+
+    def types() -> int:
+        gc.collect()
+        return sum(issubclass(type(one), type) for one in gc.get_objects())
+
+    encode(0, example(), created_s=0.0)
+    before = types()
+    for size in range(5000, 5050):
+        encode(0, {"tensor": torch.zeros(size), "array": np.zeros(size)}, created_s=0.0)
+    assert types() == before
 
 
 def test_same_state_same_bytes() -> None:
