@@ -128,6 +128,17 @@ def test_metrics_of_label_sets_by_hand():
     assert (scores["exact_match"], scores["hamming_loss"]) == pytest.approx((1 / 3, 2 / 9))
 
 
+def test_labels_that_are_missing_do_not_count():
+    """Scores are those of the labels that are known: what is served for others changes nothing."""
+    truth = [[1, None, 0], [1, 1, 0], [None, 1, 0]]
+    first, second = (label_sets(truth, [[1, way, 0], [1, 0, 0], [way, 1, 1]]) for way in (0, 1))
+    assert first == second
+    assert first["f1_micro"] == pytest.approx(2 * 3 / (4 + 4))
+    assert first["f1_example"] == pytest.approx((1 + 2 / 3 + 2 / 3) / 3)
+    assert first["f1_macro"] == pytest.approx((1 + 2 / 3 + 0) / 3)
+    assert (first["exact_match"], first["hamming_loss"]) == pytest.approx((1 / 3, 2 / 7))
+
+
 def test_learners_of_label_sets(tmp_path, capsys):
     """Labels that are the signs of inputs are learned, by ours and by the others, each scored on the same sets."""
     draw = np.random.default_rng(3)

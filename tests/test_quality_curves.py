@@ -5,8 +5,10 @@ import pytest
 from pipeline.bench.quality.runs import Job
 from pipeline.bench.quality.streams import given
 from tests.benchmarks.quality.__main__ import main
-from tests.benchmarks.quality.curves import Condition, run
+from tests.benchmarks.quality.curves import Condition, Trial, run
 from tests.benchmarks.quality.runs import run as run_job
+
+CONDITIONS = (Condition(), Condition(delay=60), Condition(share=0.1), Condition(batch=64), Condition(delay=120))
 
 
 @pytest.fixture
@@ -21,12 +23,13 @@ def stream(tmp_path):
 def test_conditions(stream, learner):
     """Labels that come at once give what `compare` gives; late, few or none are learned late, little or not at all."""
     job = Job(learner, given(stream), 120, 0)
-    at_once = run(job, Condition())
+    accuracy = {c: run(Trial(job, c))["accuracy"] for c in CONDITIONS}
+    at_once, late, few, batched, never = accuracy.values()
     assert at_once == run_job(job)["accuracy"]
-    assert run(job, Condition(delay=60)) < at_once - 0.1
-    assert run(job, Condition(share=0.1)) < at_once
-    assert run(job, Condition(batch=64)) < at_once - 0.1
-    assert run(job, Condition(delay=120)) == (0.0 if learner == "lite" else pytest.approx(68 / 120, abs=0.2))
+    assert late < at_once - 0.1
+    assert few < at_once
+    assert batched < at_once - 0.1
+    assert never == (0.0 if learner == "lite" else pytest.approx(68 / 120, abs=0.2))
 
 
 def test_table_and_picture(stream, tmp_path, capsys):

@@ -79,6 +79,18 @@ def test_events_without_a_label_count_for_nobody(write, tmp_path):
     assert len(read(given(words), 90, 0).y) == 60
 
 
+def test_labels_of_a_set_may_be_missing(write, tmp_path):
+    """Events with some label are scored on those they have, by ours and by others; events without any are left out."""
+    sets = [f"{i % 5},{'' if i % 4 == 0 else i % 2},{'' if i % 8 < 2 else i % 3 // 2}" for i in range(80)]
+    (tmp_path / "sets.csv").write_text("a,p,q\n" + "\n".join(sets) + "\n")
+    learners = "lite,relevance_logistic,chain_logistic,powerset_tree"
+    assert quality("sets.csv --targets-last 2", "--learners", learners) == 0
+    assert {result["events"] for result in results(tmp_path).values()} == {70}
+    events = read(given("sets.csv --targets-last 2"), 80, 0)
+    assert events.y[:3] == [(1, None), (0, 1), (1, 0)]
+    assert [x["a"] for x in events.x[:3]] == [1.0, 2.0, 3.0]
+
+
 def test_files_of_the_same_name_have_rows_of_their_own(write, tmp_path, capsys):
     """The second is numbered; the same stream twice is one."""
     first, second = write("one.csv"), write("x/one.csv", rows=70)

@@ -5,11 +5,11 @@ import multiprocessing
 import resource
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pipeline.__main__ import main
 from pipeline.bench.quality.cache import Cache, code_hash, versions
@@ -21,6 +21,7 @@ from pipeline.settings import SettingsError
 MIB = 1024  # ru_maxrss is in KiB on Linux
 
 Result = dict[str, Any]
+AnyJob = TypeVar("AnyJob", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,28 +72,28 @@ def run(job: Job) -> Result:
 
 
 def run_all(
-    jobs: Sequence[Job],
+    jobs: Sequence[AnyJob],
     cache: Cache,
     *,
     processes: int,
-    told: Callable[[Job, str], None],
-    runs: Callable[[Job], Result] = run,
-    keys: Callable[[Job], Result] = key,
-) -> dict[Job, Result]:
+    told: Callable[[AnyJob, str], None],
+    runs: Callable[[AnyJob], Result],
+    keys: Callable[[AnyJob], Result],
+) -> dict[AnyJob, Result]:
     """Run what is not in the cache yet, each job in a process of its own; a stop loses only the jobs in hand.
 
     A job that fails is told, has no result, and keeps no other from running.
 
     Args:
-        jobs: in any order.
+        jobs: in any order, each once.
         cache: where results are looked up and kept.
         processes: jobs at a time; 0 = in this process, one after the other (memory is then no measure).
         told: called after each job with "done", "from the cache" or "FAILED" and why.
         runs: does a job; a function of a module, since other processes call it.
         keys: what could change the result of `runs`.
     """
-    results: dict[Job, Result] = {}
-    waiting: list[Job] = []
+    results: dict[AnyJob, Result] = {}
+    waiting: list[AnyJob] = []
     for job in jobs:
         found = cache.get(keys(job))
         if found is None:
@@ -101,7 +102,7 @@ def run_all(
             results[job] = found
             told(job, "from the cache")
 
-    def keep(job: Job, result: Result | str) -> None:
+    def keep(job: AnyJob, result: Result | str) -> None:
         if isinstance(result, str):
             told(job, f"FAILED: {result}")
             return
@@ -119,7 +120,7 @@ def run_all(
     return results
 
 
-def _with_job(runs: Callable[[Job], Result], job: Job) -> tuple[Job, Result | str]:
+def _with_job(runs: Callable[[AnyJob], Result], job: AnyJob) -> tuple[AnyJob, Result | str]:
     try:
         return job, runs(job)
     except Exception as error:  # noqa: BLE001 - learners of other libraries raise what they like
@@ -131,7 +132,7 @@ def _largest_kib() -> int:
 
 
 def learned(model: Any, events: Events) -> dict[str, Any]:
-    """Predict and learn each event with a learner of river's kind."""
+    """Predict and learn each event with a learner of river's kind; it learns sets of labels that are known as a whole."""
     before, began = _largest_kib(), time.perf_counter()
     served: list[Any] = []
     chances: list[float | None] = []
@@ -139,7 +140,8 @@ def learned(model: Any, events: Events) -> dict[str, Any]:
         if events.labels:
             given = model.predict_one(x)
             served.append([int(bool(given.get(t, 0))) for t in range(events.labels)])
-            model.learn_one(x, dict(enumerate(map(bool, y))))
+            if None not in y:
+                model.learn_one(x, dict(enumerate(map(bool, y))))
             continue
         if events.classes:
             label, chance = _served(model, x, y)
@@ -180,13 +182,13 @@ def ours(job: Job) -> dict[str, Any]:
             raise SettingsError(f"`streamnn replay` failed on {job.stream.name} with {job.learner}")
         figures = json.loads(report.read_text())
         lines = [json.loads(line) for line in written.read_text().splitlines()]
-    lines = [line for line in lines if line["label"] is not None]
+    lines = [line for line in lines if _known(line["label"])]
     truth, served = [line["label"] for line in lines], [line["prediction"] for line in lines]
     if figures["task"] == "regression":
         scores = regression(truth, served)
     elif figures["task"] == "multilabel":
         scores = label_sets(
-            [[int(v) for v in t.values()] for t in truth],
+            [list(t.values()) for t in truth],
             [[int((s or {}).get(name) or 0) for name in t] for t, s in zip(truth, served, strict=True)],
         )
     else:
@@ -196,6 +198,11 @@ def ours(job: Job) -> dict[str, Any]:
         ]
         scores = classification(truth, served, chances)
     return {**_result(scores, len(lines), figures["seconds"], before), "drifts": figures["drifts"]}
+
+
+def _known(label: Any) -> bool:
+    """Whether an event has a label, or one of its set."""
+    return any(v is not None for v in label.values()) if isinstance(label, dict) else label is not None
 
 
 def _result(scores: dict[str, Any], events: int, seconds: float, before: int) -> dict[str, Any]:

@@ -54,17 +54,19 @@ def regression(truth: Sequence[float], served: Sequence[float | None]) -> dict[s
 
 
 def label_sets(
-    truth: Sequence[Sequence[int]], served: Sequence[Sequence[int]]
+    truth: Sequence[Sequence[float | None]], served: Sequence[Sequence[int]]
 ) -> dict[str, float | list[float] | None]:
     """Return F1 (pooled, mean of events, mean of labels), exact match, Hamming loss and windowed F1 of events.
 
     Args:
-        truth: [N, T] of 0 and 1.
+        truth: [N, T] of 0, 1 and None = unknown, which is left out.
         served: [N, T] of 0 and 1.
 
     F1 = 2 hits / (labels + decisions). An event without either counts as 1, a label without either is left out.
     """
     y, decided = np.array(truth, dtype=np.float64), np.array(served, dtype=np.float64)
+    known = ~np.isnan(y)
+    y, decided = np.where(known, y, 0.0), np.where(known, decided, 0.0)
     hits, either = y * decided, y + decided
     events = np.divide(2 * hits.sum(1), either.sum(1), out=np.ones(len(y)), where=either.sum(1) > 0)
     labels = 2 * hits.sum(0)[either.sum(0) > 0] / either.sum(0)[either.sum(0) > 0]
@@ -73,6 +75,6 @@ def label_sets(
         "f1_example": float(events.mean()),
         "f1_macro": float(labels.mean()) if len(labels) else 1.0,
         "exact_match": float((y == decided).all(1).mean()),
-        "hamming_loss": float((y != decided).mean()),
+        "hamming_loss": float((y != decided).sum() / known.sum()),
         "windows": [float(part.mean()) for part in np.array_split(events, min(WINDOWS, len(events)))],
     }

@@ -56,7 +56,7 @@ class Events:
 
     Attributes:
         x: a dict of features for each event; missing ones are left out.
-        y: class numbers (0, 1, ... in order of appearance), values, or sets of labels, a 0 or 1 for each.
+        y: class numbers (0, 1, ... in order of appearance), values, or sets of labels: for each 0, 1 or None = unknown.
         classes: how many classes there are (of each label 2); 0 = regression.
         labels: how many labels a set has; 0 = one target.
     """
@@ -122,10 +122,12 @@ def read(stream: Stream, rows: int, seed: int) -> Events:
             labels += zip(*(chunk.columns[name].tolist() for name in names), strict=True)
     finally:
         source.close()
+    labels = [tuple(None if v is None or v != v else v for v in row) for row in labels]
+    known = [i for i, row in enumerate(labels) if set(row) != {None}]
+    x, labels = [x[i] for i in known], [labels[i] for i in known]
     if task == "multilabel":
-        return Events(x, [tuple(map(int, row)) for row in labels], 2, len(names))
-    known = [i for i, row in enumerate(labels) if row[0] is not None and row[0] == row[0]]
-    x, first = [x[i] for i in known], [labels[i][0] for i in known]
+        return Events(x, [tuple(None if v is None else int(v) for v in row) for row in labels], 2, len(names))
+    first = [row[0] for row in labels]
     if task == "regression":
         return Events(x, [float(v) for v in first], 0)
     numbers = {label: i for i, label in enumerate(dict.fromkeys(first))}

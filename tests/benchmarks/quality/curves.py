@@ -21,9 +21,9 @@ from pipeline.__main__ import main
 from pipeline.bench.quality.cache import Cache
 from pipeline.bench.quality.learners import CLASSIFIERS, OURS
 from pipeline.bench.quality.plots import save
-from pipeline.bench.quality.runs import Job
+from pipeline.bench.quality.runs import Job, Result, run_all
 from pipeline.bench.quality.streams import Stream, read
-from tests.benchmarks.quality.runs import key as key_of
+from tests.benchmarks.quality import runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,25 @@ KINDS: dict[str, tuple[Condition, ...]] = {
 }
 
 
-def run(job: Job, condition: Condition) -> float:
-    """Return the accuracy of a learner under a condition, over all events."""
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A learner over a stream whose labels come under a condition."""
+
+    job: Job
+    condition: Condition
+
+
+def run(trial: Trial) -> Result:
+    """Return the accuracy over all events."""
+    return {"accuracy": _accuracy(trial.job, trial.condition)}
+
+
+def key(trial: Trial) -> Result:
+    """Return everything that could change the result of `run`."""
+    return {**runs.key(trial.job), "condition": asdict(trial.condition)}
+
+
+def _accuracy(job: Job, condition: Condition) -> float:
     events = read(job.stream, job.rows, job.seed)
     labelled = np.random.default_rng(job.seed).random(len(events.y)) < condition.share
     if job.learner in OURS:
@@ -100,21 +117,21 @@ def _same(served: Any, true: str) -> bool:
     return served is not None and str(served) == true
 
 
+def _tell(trial: Trial, how: str) -> None:
+    line = f"{trial.job.stream.name} {trial.job.learner} {trial.condition}: {how}"
+    if how.startswith("FAILED"):
+        sys.exit(line)
+    print(line, file=sys.stderr)
+
+
 def curves(
     streams: Sequence[Stream], learners: Sequence[str], rows: int, seed: int, cache: Cache, output: Path | None
 ) -> None:
     """Run every learner under every condition; print a table, and draw it where a folder is given."""
-    found: dict[tuple[str, str, Condition], float] = {}
-    for stream in streams:
-        for learner in learners:
-            job = Job(learner, stream, rows, seed)
-            for condition in dict.fromkeys(c for kind in KINDS.values() for c in kind):
-                key = {**key_of(job), "condition": asdict(condition)}
-                if (result := cache.get(key)) is None:
-                    result = {"accuracy": run(job, condition)}
-                    cache.put(key, result)
-                found[stream.name, learner, condition] = result["accuracy"]
-                print(f"{stream.name} {learner} {condition}: done", file=sys.stderr)
+    known = dict.fromkeys(c for kind in KINDS.values() for c in kind)
+    trials = [Trial(Job(name, stream, rows, seed), c) for stream in streams for name in learners for c in known]
+    results = run_all(trials, cache, processes=0, told=_tell, runs=run, keys=key)
+    found = {(t.job.stream.name, t.job.learner, t.condition): result["accuracy"] for t, result in results.items()}
     heads = [f"{kind} {getattr(c, kind)}" for kind, conditions in KINDS.items() for c in conditions[1:]]
     print(f"| accuracy | learner | each at once | {' | '.join(heads)} |")
     print("|---" * (len(heads) + 3) + "|")

@@ -12,11 +12,12 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pipeline.__main__ import main
 from pipeline.bench.quality.cache import Cache, code_hash, versions
+from pipeline.bench.quality.runs import Result, run_all
 from pipeline.bench.quality.streams import Stream
 
 # inputs after one-hot coding, and what replays the stream as the study has it
@@ -51,14 +52,37 @@ def variants(name: str) -> dict[str, list[tuple[str, tuple[str, ...]]]]:
     return {**found, **{preset: [("", (f"model.preset={preset}",))] for preset in PRESETS}}
 
 
-def run(stream: Stream, settings: Sequence[str], seed: int) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What is replayed: a stream with settings and a seed."""
+
+    stream: Stream
+    settings: tuple[str, ...]
+    seed: int
+
+
+def run(trial: Trial) -> Result:
     """Replay in micro-batches of four; returns the accuracy."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
-        words = ["replay", *stream.words, "--mode", "batch:4", "--seed", str(seed), "--quiet", "--report", str(report)]
-        if main([*words, *(word for setting in settings for word in ("--set", setting))]):
-            sys.exit(f"{stream.name} failed with {' '.join(settings)}")
+        words = ["replay", *trial.stream.words, "--mode", "batch:4", "--seed", str(trial.seed), "--quiet"]
+        words += [word for setting in trial.settings for word in ("--set", setting)]
+        if main([*words, "--report", str(report)]):
+            raise RuntimeError("`streamnn replay` failed")
         return {"accuracy": json.loads(report.read_text())["metrics"]["accuracy"]}
+
+
+def key(trial: Trial) -> Result:
+    """Return everything that could change the result of `run`."""
+    return {
+        "protocol": "olronn",
+        "stream": trial.stream.name,
+        "data": trial.stream.fingerprint(),
+        "settings": list(trial.settings),
+        "seed": trial.seed,
+        "versions": versions(),
+        "code": code_hash(ours=True, more=Path(__file__).parent),
+    }
 
 
 def olronn(folder: Path, names: Sequence[str], seeds: int, cache: Cache) -> None:
@@ -70,7 +94,9 @@ def olronn(folder: Path, names: Sequence[str], seeds: int, cache: Cache) -> None
         for method, tried in variants(name).items():
             runs = []
             for rate, settings in tried:
-                values = [_known(cache, stream, settings, seed) for seed in range(seeds)]
+                trials = [Trial(stream, settings, seed) for seed in range(seeds)]
+                results = run_all(trials, cache, processes=0, told=_tell, runs=run, keys=key)
+                values = [result["accuracy"] for result in results.values()]
                 runs.append((statistics.mean(values), statistics.pstdev(values), rate))
                 print(f"{name} {method} {rate}: {runs[-1][0]:.4f}", file=sys.stderr)
             best, sd, rate = max(runs)
@@ -81,19 +107,6 @@ def olronn(folder: Path, names: Sequence[str], seeds: int, cache: Cache) -> None
             )
 
 
-def _known(cache: Cache, stream: Stream, settings: Sequence[str], seed: int) -> float:
-    key = {
-        "protocol": "olronn",
-        "stream": stream.name,
-        "data": stream.fingerprint(),
-        "settings": list(settings),
-        "seed": seed,
-        "versions": versions(),
-        "code": code_hash(ours=True, more=Path(__file__).parent),
-    }
-    result = cache.get(key)
-    if result is None:
-        result = run(stream, settings, seed)
-        cache.put(key, result)
-    found: float = result["accuracy"]
-    return found
+def _tell(trial: Trial, how: str) -> None:
+    if how.startswith("FAILED"):
+        sys.exit(f"{trial.stream.name} with {' '.join(trial.settings)}: {how}")

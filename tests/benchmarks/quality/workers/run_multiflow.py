@@ -60,7 +60,7 @@ class Classifier:
 
 
 class Labeler:
-    """A learner of sets of labels, one row at a time."""
+    """A learner of sets of labels, one row at a time; it learns those that are known as a whole."""
 
     def __init__(self, model):
         self.model = model
@@ -69,7 +69,8 @@ class Labeler:
         return np.asarray(self.model.predict(x[None]), dtype=np.float64)[0], None
 
     def learn(self, x, y):
-        self.model.partial_fit(x[None], y[None].astype(int), classes=[0, 1])
+        if not np.isnan(y).any():
+            self.model.partial_fit(x[None], y[None].astype(int), classes=[0, 1])
 
 
 def make(learner, classes, seed, raw, scaled, y):
