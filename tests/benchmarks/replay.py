@@ -2,15 +2,18 @@
 
 Needs STREAMNN_DATA. Streams: elec2, repeated until it has `--rows` rows, and the first 100,000 rows of covtype. We run
 `streamnn replay` as it is, with predictions and report written; river's learners read the same file (river.stream.iter_csv),
-predict, count accuracy, write the prediction, learn. Each side runs in a process of its own; cold is its whole wall time,
-imports and compilation included, and memory its peak. River's rates are those of the first `--peer-rows` rows, where trees
-are still small.
+predict, count accuracy, write the prediction, learn. deep-river and CapyMOA (where STREAMNN_PEERS has them, see
+`tests.benchmarks.quality.environments`) are spared the file: they get arrays, and only predict and learn. Each side runs in a
+process of its own; cold is its whole wall time, imports and compilation included, and memory its peak. The others' rates are
+those of the first `--peer-rows` rows (CapyMOA's of four times as many: Java takes time to warm up), where trees are still small.
 """
 
 import argparse
+import csv
 import gzip
 import itertools
 import json
+import math
 import os
 import subprocess
 import sys
@@ -19,10 +22,19 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from pipeline.bench.machine import describe
 from pipeline.bench.peers import PEERS, replay
+from tests.benchmarks.quality.environments import missing
+from tests.benchmarks.quality.peers import CLASSIFIERS, run_peer
 from tests.recorded import data_folder
 
+ELSEWHERE = {  # what the table calls it -> learner, and how many times the peers' rows
+    "deep-river, network": ("deep_river_mlp", 1),
+    "CapyMOA, Hoeffding tree": ("capymoa_hoeffding_tree", 4),
+    "CapyMOA, adaptive random forest": ("capymoa_arf", 4),
+}
 STREAMS = {"elec2": "class", "covtype": "Cover_Type"}
 ROOT = Path(__file__).parent.parent.parent
 
@@ -83,7 +95,21 @@ def peer(path: Path, target: str, name: str, rows: int, folder: Path) -> Run:
     return measured([sys.executable, "-m", "tests.benchmarks.replay", *words, "--result", str(result)], result)
 
 
-def run_peer(space: argparse.Namespace) -> None:
+def elsewhere(path: Path, target: str, learner: str, rows: int) -> Run:
+    """A learner of a library in an environment of its own, without a file to read or write."""
+    with path.open() as source:
+        listed = list(itertools.islice(csv.DictReader(source), rows))
+    names = sorted({row[target] for row in listed})
+    y = np.array([names.index(row[target]) for row in listed])
+    x: list[dict[str, float | str]] = [{n: float(v) for n, v in row.items() if n != target} for row in listed]
+    began = time.perf_counter()
+    found = run_peer(learner, x, y, len(names), 0)
+    cold = time.perf_counter() - began
+    right = float((found["served"] == y).mean())
+    return Run(len(y) / float(found["seconds"]), right, cold, math.nan)
+
+
+def run_river(space: argparse.Namespace) -> None:
     """Do what a peer's process does."""
     done = replay(space.peer, space.file, space.target, space.peer_rows, space.result.with_suffix(".predictions"))
     figures = {"events": done.events, "seconds": done.seconds, "metrics": {"accuracy": done.accuracy}}
@@ -103,8 +129,16 @@ def table(rows: int, peer_rows: int) -> None:
             lengthen(name, path, count)
             sides = {f"streamnn, {p}": (count, ours(path, target, p, folder)) for p in ("single", "fast", "best")}
             sides |= {f"river, {p}": (peer_rows, peer(path, target, p, peer_rows, folder)) for p in PEERS}
+            for side, (learner, times) in ELSEWHERE.items():
+                why = missing(CLASSIFIERS[learner][0])
+                if why:
+                    print(f"without {side}: {why}", file=sys.stderr)
+                    continue
+                many = min(times * peer_rows, count)
+                sides[side] = many, elsewhere(path, target, learner, many)
             for side, (many, run) in sides.items():
-                figures = f"{run.rate:,.0f} | {run.accuracy:.4f} | {run.cold_s:.1f} | {run.peak_mb:,.0f}"
+                peak = "-" if math.isnan(run.peak_mb) else f"{run.peak_mb:,.0f}"
+                figures = f"{run.rate:,.0f} | {run.accuracy:.4f} | {run.cold_s:.1f} | {peak}"
                 print(f"| {name} | {side} | {many:,} | {figures} |", flush=True)
 
 
@@ -118,6 +152,6 @@ if __name__ == "__main__":
     parser.add_argument("--result", type=Path, help=argparse.SUPPRESS)
     space = parser.parse_args()
     if space.peer:
-        run_peer(space)
+        run_river(space)
     else:
         table(space.rows, space.peer_rows)
