@@ -4,8 +4,8 @@ Choices made here, each for a reason met in practice: one attempt to connect tak
 only logs (wrong password, untrusted certificate) is read from its log, since what it raises says "unable to
 bootstrap" for everything; an answer that comes with the end of its connection is read all the same; it reconnects
 after a second at most, not after thirty; a delivery is given up after 10 or 20 s, not 120, because after the restart
-of a broker the library may notice only then that its producer is no longer known; a commit of a transaction, which the
-library would wait for without end, is waited for in a thread of its own.
+of a broker the library may notice only then that its producer is no longer known; the end of a transaction, which its own
+calls wait for without end, also where the producer has been closed meanwhile, is waited for here.
 """
 
 import logging
@@ -13,6 +13,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -276,17 +277,21 @@ class PythonWriter:
 
     def commit(self, offsets: Mapping[Partition, int], group: str, note: str, *, timeout_s: float) -> None:
         """Commit the transaction with positions."""
-
-        def work() -> None:
-            if offsets:
-                call(self._producer.send_offsets_to_transaction, _noted(offsets, note), group)
-            call(self._producer.commit_transaction)
-
-        within(timeout_s, "committing a transaction", work)
+        deadline, manager = time.monotonic() + timeout_s, self._producer._transaction_manager
+        if offsets:
+            self._finish(partial(manager.send_offsets_to_transaction, _noted(offsets, note), group), deadline)
+        self._finish(manager.begin_commit, deadline)
 
     def abort(self, *, timeout_s: float) -> None:
         """Abort the transaction."""
-        within(timeout_s, "aborting a transaction", lambda: call(self._producer.abort_transaction))
+        self._finish(self._producer._transaction_manager.begin_abort, time.monotonic() + timeout_s)
+
+    def _finish(self, begin: Callable[[], Any], deadline: float) -> None:
+        """Begin a step at the end of a transaction, and wait until it is done."""
+        step = call(begin)
+        self._producer._sender.wakeup()
+        if not call(step.wait, timeout_ms=max(milliseconds(deadline - time.monotonic()), 0)):
+            raise LogError("unreachable", "the end of a transaction took too long")
 
     def close(self) -> tuple[Outgoing, ...]:
         """Close; returns what is under way."""

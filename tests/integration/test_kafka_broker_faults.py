@@ -1,7 +1,9 @@
 """A broker that stops, is killed, freezes or refuses, and what becomes of what is read and written meanwhile."""
 
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import pytest
 from connectors.errors import SinkError, SourceError
 from connectors.json_records import JsonCodec
 from connectors.kafka import Delivery, KafkaReading, KafkaSource, Transaction
-from connectors.kafka.client import Library, Outgoing
+from connectors.kafka.client import Library, LogError, Outgoing, Partition
 from connectors.records import Record
 from connectors.schema import Schema
 from deploy.kafka import Broker
@@ -211,6 +213,29 @@ def test_a_process_that_is_to_stop_does_not_wait_for_ever(up: Broker) -> None:
     channel.flush()
     channel.close()
     assert sorted(set(numbers(helpers.everything(client, topic)))) == [0, 1]
+
+
+def test_a_commit_that_is_given_up_leaves_nothing_behind(client: Library, up: Broker) -> None:
+    """A writer that is closed while its commit gets no answer is gone with its threads once another has its id."""
+    topic, identity = helpers.topic(up.bootstrap), helpers.fresh("id")
+    before = set(threading.enumerate())
+    writer = client.writer(transactional_id=identity, transaction_timeout_s=60.0)
+    writer.begin()
+    writer.produce(Outgoing(topic, b"1"))
+    assert writer.settle(20.0).waiting == 0
+    up.kill()
+    with pytest.raises(LogError):
+        writer.commit({Partition(topic, 0): 1}, identity, "", timeout_s=1.0)
+    writer.close()
+    up.start()
+    client.writer(transactional_id=identity, transaction_timeout_s=60.0).close()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(60.0)
+    assert set(threading.enumerate()) <= before
+    gone = weakref.ref(writer)
+    del writer
+    gc.collect()
+    assert gone() is None
 
 
 @pytest.mark.heavy
