@@ -108,6 +108,11 @@ def _likelihoods(classes: Sequence[object], probabilities: FloatArray) -> list[s
     absent = np.isnan(probabilities)
     if not absent.any() and names:
         return _likelihoods_of(names, probabilities)
+    if (absent == absent[:1]).all():
+        there = np.flatnonzero(~absent[0]) if len(absent) else ()
+        if not len(there):
+            return [_NULL] * len(absent)
+        return _likelihoods_of([names[c] for c in there], probabilities[:, there])
     texts = np.full(len(probabilities), _NULL, dtype=object)
     # classes appear late and all at once, so there are few patterns
     patterns, which = np.unique(absent, axis=0, return_inverse=True)

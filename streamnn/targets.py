@@ -101,6 +101,8 @@ class TargetIndex:
                     " classes; the tasks multiclass (probabilities) and multilabel (one number from 0 to 1) take more"
                 )
             known = list(self._classes[target.name])
+            if not soft.any() and {*column.tolist()} <= {*known, None}:
+                continue
             codes, values = pd.factorize(_without(column, soft) if soft.any() else column)
             for code, value in enumerate(values):
                 if value not in known and len(known) < 2:
