@@ -15,10 +15,11 @@ from dataclasses import dataclass
 
 from streamnn.native import expressions
 from streamnn.native.expressions import Frame, at, store
+from streamnn.native.groups import Group, reads, space
 from streamnn.native.nodes import Node, Shape, View, contiguous
 from streamnn.native.operators import C_TYPES, HELD_TYPES, REDUCE, literal
-from streamnn.native.products import matmul
-from streamnn.native.schedule import Group, Schedule, reads, space
+from streamnn.native.products import matmul, rowwise
+from streamnn.native.schedule import Schedule
 from streamnn.native.trace import Lowered
 
 PART = 12  # loop nests in one C function
@@ -56,7 +57,8 @@ def emit(lowered: Lowered, plan: Schedule, states: int, name: str, slots: Sequen
     """
     outputs = lowered.outputs[states:]
     _name(lowered, plan, states, name, slots)
-    loops = [_group(g) for g in plan.groups]
+    swept = [g.then for g in plan.groups if g.then]
+    loops = [_sweep(g, g.then) if g.then else _group(g) for g in plan.groups if g not in swept]
     for slot, v in zip(slots, outputs, strict=True):
         if v.node.name != f"o{slot}":
             loops.append(_copy(f"o{slot}", v))
@@ -98,12 +100,27 @@ def _group(group: Group) -> str:
     return _place(node) if group.kind == "place" else _scatter(node)
 
 
-def _loop(group: Group, number: int) -> str:
+def _sweep(product: Group, loop: Group) -> str:
+    """Write a product and the loop over its matrix, some rows of both at a time."""
+    (old,) = {v.node for v in product.nodes[0].views[0].node.views if v.node.shape == loop.shape}
+    rows = rowwise(product.nodes[0], old)
+    assert rows is not None, "checked when they were joined"
+    text = rows.clear
+    whole = f"for (int64_t r = 0; r + {rows.block} <= {rows.rows}; r += {rows.block}) {{\n"
+    rest = f"if ({rows.rows} % {rows.block}) {{\nconst int64_t r = {rows.rows} - {rows.rows} % {rows.block};\n"
+    for head, many in ((whole, rows.block), (rest, f"{rows.rows} % {rows.block}")):
+        inner = _loop(loop, loop.nodes[0].group, ("r", f"r + {many}"))
+        text += head + rows.call.format(first="r", rows=many) + inner + "}\n"
+    return "{\n" + text + "}\n"
+
+
+def _loop(group: Group, number: int, part: tuple[str, str] | None = None) -> str:
+    """Write a loop nest, or that part of it where the outermost index lies between two."""
     shape = group.shape
     sums = [n for n in group.nodes if n.kind == "reduce"]
     used = [v.expand(shape) for n in group.nodes for v in reads(n)]
     used += [View.of(n) for n in group.nodes if n.kind == "point" and n.stored]
-    runs = _runs(shape, used, {len(shape) - len(n.dims) for n in sums})
+    runs = _runs(shape, used, {len(shape) - len(n.dims) for n in sums} | ({1} if part else set()))
     frame = Frame(shape, runs, number)
     body: list[str] = []
     stores: list[str] = []
@@ -123,20 +140,21 @@ def _loop(group: Group, number: int) -> str:
         term = frame.typed(n.views[0], None if n.op in ("any", "all") else n.dtype, body)
         body.append(update.format(acc, term) + ";\n")
         closing[depth] = closing.get(depth, "") + f"{at(View.of(n), kept)} = {acc}{_scale(n)};\n"
-    return _nest(runs, shape, opening, body + stores, closing, _pragma(sums))
+    return _nest(runs, shape, opening, body + stores, closing, _pragma(sums), part)
 
 
 def _nest(
-    runs: Sequence[Shape], shape: Shape, opening: dict[int, str], body: Sequence[str], closing: dict[int, str], pragma: str
+    runs: Sequence[Shape], shape: Shape, opening: dict[int, str], body: Sequence[str], closing: dict[int, str], pragma: str,
+    part: tuple[str, str] | None = None,
 ) -> str:  # fmt: skip
     empty = 0 in shape
     lines = ["{\n", opening.get(0, "")]
     for i, run in enumerate(runs):
         if i == len(runs) - 1:
             lines.append(pragma)
-        lines.append(
-            f"for (int64_t i{run[-1]} = 0; i{run[-1]} < {math.prod(shape[d] for d in run)}; i{run[-1]}++) {{\n"
-        )
+        size = str(math.prod(shape[d] for d in run))
+        first, last = part if part and i == 0 else ("0", size)
+        lines.append(f"for (int64_t i{run[-1]} = {first}; i{run[-1]} < {last}; i{run[-1]}++) {{\n")
         lines.append(opening.get(i + 1, ""))
     lines += body
     for i in reversed(range(len(runs))):

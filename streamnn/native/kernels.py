@@ -4,6 +4,7 @@ C = A B for one column-contiguous layout each, on vectors of the widest register
 constants where they are called, so that the compiler unrolls what lies in registers.
 
 `rows_T`: B's and C's columns are contiguous: C[m, :] += A[m, k] B[k, :], a tile of C held in registers.
+`more_T`: the same for one row of C, added to it; row by row of B.
 `dots_T`: A's and B's rows are contiguous along K: C[m, n] = A[m, :] . B[n, :], as many rows of B at a time as a register
 has lanes, so that one transposition sums them all.
 """
@@ -47,8 +48,7 @@ INLINE void band_##T(const int nv, const int split, int64_t M, int64_t K, const 
   if (nv <= 2) for (; m + 4 <= M; m += 4) tile_##T(4, nv, 1, K, a + m * sam, sam, sak, b, sbk, c + m * scm, scm); \\
   for (; m < M; m++) tile_##T(1, nv, split, K, a + m * sam, sam, sak, b, sbk, c + m * scm, scm); \\
 } \\
-INLINE void stream_##T(int64_t N, int64_t K, const T *a, int64_t sak, const T *b, int64_t sbk, T *c) { \\
-  for (int64_t n = 0; n < N; n++) c[n] = 0; \\
+INLINE void more_##T(int64_t N, int64_t K, const T *a, int64_t sak, const T *b, int64_t sbk, T *c) { \\
   int64_t k = 0; \\
   for (; k + 4 <= K; k += 4) { \\
     const T *x = a + k * sak, *r = b + k * sbk; \\
@@ -70,7 +70,11 @@ INLINE void stream_##T(int64_t N, int64_t K, const T *a, int64_t sak, const T *b
 } \\
 INLINE void rows_##T(int64_t M, int64_t N, int64_t K, const T *a, int64_t sam, int64_t sak, \\
                      const T *b, int64_t sbk, T *c, int64_t scm) { \\
-  if (M == 1 && N * K * (int64_t)sizeof(T) >= MUCH) { stream_##T(N, K, a, sak, b, sbk, c); return; } \\
+  if (M == 1 && N * K * (int64_t)sizeof(T) >= MUCH) { \\
+    for (int64_t n = 0; n < N; n++) c[n] = 0; \\
+    more_##T(N, K, a, sak, b, sbk, c); \\
+    return; \\
+  } \\
   int64_t n = 0; \\
   const int most = M >= 4 ? 2 : 8; \\
   for (; n + most * L <= N; n += most * L) band_##T(most, 1, M, K, a, sam, sak, b + n, sbk, c + n, scm); \\

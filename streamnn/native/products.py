@@ -31,8 +31,53 @@ class _Axis:
 ONE = _Axis(1, 0, 0, 0)
 
 
+@dataclass(frozen=True, slots=True)
+class Rowwise:
+    """A product of a vector with a matrix, a few of the matrix's rows at a time.
+
+    Attributes:
+        rows: of the matrix.
+        block: how many at a time, in C.
+        clear: what comes before the first.
+        call: the product of some rows; {first} and {rows} stand for which.
+    """
+
+    rows: int
+    block: str
+    clear: str
+    call: str
+
+
+def rowwise(node: Node, matrix: Node) -> Rowwise | None:
+    """Write a product (see `groups.is_matmul`) with a whole matrix row by row, if it is one of a vector and that matrix."""
+    left, right = node.views[0].node.views
+    axes = _axes(left, right, node)
+    if left.node is matrix:
+        left, right, axes = right, left, [a.turned() for a in axes]
+    if (
+        right.node is not matrix
+        or right.offset
+        or len(left.node.shape) != 1
+        or [_kind(a) for a in axes] not in (["n", "k"], ["k", "n"])
+    ):
+        return None
+    column, over = sorted(axes, key=_kind, reverse=True)
+    kind = C_TYPES[node.dtype]
+    a, b, c = (_pointer(view, [], "") for view in (left, right, View.of(node)))
+    if column.right == column.out == 1 and over.right == column.size and matrix.shape == (over.size, column.size):
+        n = column.size
+        call = f"more_{kind}({n}, {{rows}}, {a}+{{first}}*{over.left}, {over.left}, {b}+{{first}}*{n}, {n}, {c});\n"
+        clear = f"for (int64_t j = 0; j < {n}; j++) ({c})[j] = 0;\n"
+        return Rowwise(over.size, "4", clear, call)
+    if over.left == over.right == 1 and column.right == over.size and matrix.shape == (column.size, over.size):
+        k, out = over.size, column.out
+        call = f"dots_{kind}(1, {{rows}}, {k}, {a}, 0, {b}+{{first}}*{k}, {k}, {c}+{{first}}*{out}, 0, {out});\n"
+        return Rowwise(column.size, f"(WIDE / {node.dtype.itemsize})", "", call)
+    return None
+
+
 def matmul(node: Node) -> str:
-    """Write the call that computes a product (see `schedule.is_matmul`), or nothing if no kernel fits."""
+    """Write the call that computes a product (see `groups.is_matmul`), or nothing if no kernel fits."""
     left, right = node.views[0].node.views
     axes = _axes(left, right, node)
     batch, m, n, k = ([a for a in axes if _kind(a) == kind] for kind in "bmnk")
