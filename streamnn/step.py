@@ -128,7 +128,9 @@ class Step:
             kept.update(head=labelled, losses={"each": losses.detach()})
             return losses.sum() / learned.sum().clamp(min=1)
 
-        context = Context(training=True, valid=learned, number=event.number, updated=pending["count"] == 0)
+        # known beforehand, where every micro-batch makes an update: then a compiled step does without the counts
+        updated = torch.ones((), dtype=torch.bool) if self.accumulate == 1 else pending["count"] == 0
+        context = Context(training=True, valid=learned, number=event.number, updated=updated)
         outputs, _, grads, buffers = differentiate(
             self.network, state["params"], state["buffers"], z, context, objective
         )

@@ -1,7 +1,7 @@
 """Makes nodes: equal ones once, without dimensions of size 1, and none where the result is already there.
 
 Every method takes and returns views with torch's shapes. What is simplified is exact: multiplying by 1, summing one
-element, `and` with True, arithmetic on constants.
+element, `and` with True, arithmetic on constants, counting of one row (which is 0 or 1, so at least 1 is 1).
 """
 
 import math
@@ -60,6 +60,8 @@ class Builder:
         same = _simplified(op, wide, dtype)
         if same is not None:
             return same
+        if _is_one(op, wide, dtype):
+            return self.full(1, shape, dtype)
         inner = wide[0] if op == "abs" else None
         if (
             isinstance(inner, View)
@@ -236,7 +238,33 @@ def _simplified(op: str, args: Sequence[Operand], dtype: torch.dtype) -> View | 
         return _as_is(args[0], dtype)
     if op == "_to_copy":
         return _as_is(args[0], dtype)
+    counted = _counted(args[0]) if args else None
+    if counted is not None and (op, _number(args[-1])) in (("gt", 0), ("ne", 0), ("ge", 1)):
+        return counted
     return None
+
+
+def _is_one(op: str, args: Sequence[Operand], dtype: torch.dtype) -> bool:
+    """Tell whether a count of one row is raised to 1."""
+    if dtype.is_floating_point:
+        return False
+    if op == "clamp":
+        low, high = [*args[1:], None, None][:2]
+        return _counted(args[0]) is not None and _number(low) == 1 and high is None
+    if op != "where" or _number(args[2]) != 1:
+        return False
+    truth, counted = args[0], _counted(args[1])
+    return isinstance(truth, View) and counted is not None and counted.key == truth.key
+
+
+def _counted(a: Operand) -> View | None:
+    """Find the truth value that a whole number was made from, element for element."""
+    if not isinstance(a, View) or a.node.op != "_to_copy" or a.node.dtype.is_floating_point or not a.whole:
+        return None
+    (source,) = a.node.views
+    if source.node.dtype != torch.bool or not source.whole:
+        return None
+    return View.of(source.node, a.shape)
 
 
 def _as_is(a: Operand, dtype: torch.dtype) -> View | None:

@@ -76,7 +76,7 @@ class StreamingNorm(nn.Module):
         valid = context.valid[:, None]
         x = torch.where(valid, x, 0.0)  # NaN times a gradient of 0 is NaN
         wide = x.to(torch.float64)
-        rows = valid.sum().to(torch.float64)
+        rows = valid.sum().clamp(min=1).to(torch.float64)
         mean = self._stream("mean", wide.sum(0) / rows, context)
         power = self._stream("power", torch.where(valid, self._power(wide - mean), 0.0).sum(0) / rows, context)
         with torch.no_grad():
@@ -98,9 +98,9 @@ class StreamingNorm(nn.Module):
                     short, long = self._buffer(f"short{kind}", name), self._buffer(f"long{kind}", name)
                     moved = torch.where(first, short, long + self.kappa[1] * (short - long))
                     long.copy_(torch.where(roll, moved, long))
-                    short.copy_(torch.where(roll, 0.0, short))
+                    short.copy_(torch.where(updated, 0.0, short))  # without a pass since then it is 0 already, as n is
             self.updates.add_(roll.to(torch.int64))
-            self.passes.copy_(torch.where(roll, 0, n))
+            self.passes.copy_(torch.where(updated, 0, n))
 
     def _stream(self, name: str, s: Tensor, context: Context) -> Tensor:
         """Count a statistic of the present micro-batch, and return s^, with the streamed gradient attached."""

@@ -108,6 +108,45 @@ def test_operators_of_two_tensors():
     assert_same(native(lambda x, y: [BINARY["bce"](x, y)], x, y), [BINARY["bce"](x, y)], rtol=2e-6, atol=90 * 2**-24)
 
 
+def _truths(x, y, n):
+    """Truth values of numbers of 8, 4 and 1 bytes that meet: stored, counted, converted, chosen by, folded."""
+    a, b, c = x > 0, y < 0.5, n != 2
+    both, some, odd = a & b, torch.logical_or(b, c), a ^ ~c
+    return [
+        both, some, odd, torch.where(a, b, c), a == b, torch.maximum(b, c), both.to(x.dtype), some.float(), odd.long(),
+        b.to(torch.uint8), torch.where(both, x, 1.0), torch.where(some, y, -0.0), torch.where(odd, n, 7), a.sum(), b.sum(-1),
+        (both * x).sum(), a.all(), odd.any(-1), torch.where(torch.isnan(x), 0.0, x).cumsum(0), (x.isnan() | y.isinf()) & c,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (40,), (5, 17)])
+def test_truth_values_of_numbers_of_all_widths(shape):
+    """Comparisons of doubles, floats and bytes go together in one loop as in torch."""
+    torch.manual_seed(1)
+    x, y = torch.randn(shape, dtype=torch.float64), torch.randn(shape)
+    x, y = torch.where(x > 1.5, torch.nan, x), torch.where(y > 1.5, torch.inf, y)
+    n = torch.randint(0, 4, shape, dtype=torch.uint8)
+    assert_same(native(_truths, x, y, n), _truths(x, y, n), rtol=1e-6, atol=1e-6)
+
+
+def test_a_count_of_one_row_is_a_constant_where_it_is_raised_to_one():
+    """One row's count is 0 or 1: at least 1 is 1, above 0 is the row's own truth value."""
+
+    def counted(x):
+        known = ~x.isnan()
+        count = known.long()
+        return [
+            x / count.clamp(min=1),
+            torch.where(count > 0, count, 1),
+            count > 0,
+            count.clamp(min=2),
+            count.clamp(0, 0),
+        ]
+
+    x = torch.tensor([1.5, torch.nan, -2.0])
+    assert_same(native(counted, x), counted(x))
+
+
 def test_types_are_promoted_as_in_torch():
     """Mixed operands are converted as torch converts them: a number or a 0-dimensional tensor gives way to an array."""
     f, d, i, b = torch.tensor([0.1, 16777217.0, -3.0]), torch.tensor([0.1, 2.0, -3.0], dtype=torch.float64), torch.tensor([1, 16777217, -3]), torch.tensor([True, False, True])  # fmt: skip
