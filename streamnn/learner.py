@@ -43,7 +43,8 @@ class LearnerSpec:
         standardizer: how inputs are scaled.
         class_prior: least probability at which a class that appears late enters.
         regression_loss: huber, squared or absolute, in deviations of the target.
-        feature_capacity: inputs there is room for at the start (a power of two); doubles when needed.
+        feature_capacity: inputs there is room for at the start (a power of two); more if the first event or `declare` brings
+            more; doubles when needed later.
         class_capacity: likewise for the classes of each multi-class target.
         max_categories: distinct values of one field that get inputs of their own; the rest is hashed.
         hash_buckets: inputs that the rest shares.
@@ -212,6 +213,7 @@ class Learner:
         """
         if self.built:
             raise RuntimeError("fields can be declared only before the first event; later ones are added as they come")
+        self.features.fit(len(set(fields)))
         self.features.declare(fields)
 
     def state_dict(self) -> LearnerState:
@@ -264,7 +266,7 @@ class Learner:
         """Make the network for the inputs that the first event has."""
         encoded = self.features.encode(first, 1)
         if encoded.needed:
-            self.features.grow(encoded.needed)
+            self.features.fit(encoded.needed)
             self.features.encode(first, 1)
         # without any input all hidden units would start equal, and at 0, and never learn
         self._build(max(self.features.active, 1))

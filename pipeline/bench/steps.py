@@ -61,7 +61,6 @@ def learner(case: Case, engine: EngineName) -> Learner:
             targets=(TargetSpec("y", "multiclass"),),
             network=MLPSpec(units=case.units, normalizer=case.normalizer, skip=False),
             optimizer=SGD() if case.optimizer == "sgd" else Adam(),
-            feature_capacity=room(case.inputs),
             class_capacity=room(case.classes),
             engine=engine,
         )

@@ -56,7 +56,7 @@ class FeatureIndex:
     the week on circles.
 
     Args:
-        capacity: width F at the start, a power of two; `grow` doubles it.
+        capacity: width F at the start, a power of two; `fit` widens it to what comes first, `grow` doubles it.
         max_categories: distinct values of one field that get positions of their own.
         hash_buckets: positions shared by all further values of one field.
         seed: of the hash.
@@ -103,6 +103,16 @@ class FeatureIndex:
             if field not in self._positions:
                 self.grow(self.active + 1)
                 self._assign(_Need(0, field, ""))
+
+    def fit(self, needed: int) -> None:
+        """Make room for `needed` positions before anything has been made for a capacity: by doubling, or by eights if that is less.
+
+        Whoever brings 784 inputs at once does not pay for 1,024.
+        """
+        eights = -(-needed // 8) * 8
+        if self.capacity < needed:
+            self.grow(needed)
+            self.capacity = min(self.capacity, eights)
 
     def grow(self, needed: int) -> bool:
         """Double the capacity until `needed` positions fit. Returns whether it changed."""

@@ -69,6 +69,16 @@ def test_positions_are_append_only():
     assert index.names == ["m", "a"]
 
 
+@pytest.mark.parametrize(("start", "needed", "room"), [(8, 3, 8), (2, 3, 4), (8, 9, 16), (8, 54, 56), (8, 784, 784), (1024, 784, 1024)])  # fmt: skip
+def test_room_for_what_comes_first(start, needed, room):
+    """What is there at the start gets little more room than it needs; later growth doubles it."""
+    index = FeatureIndex(capacity=start)
+    index.fit(needed)
+    assert index.capacity == room
+    index.grow(room + 1)
+    assert index.capacity == 2 * room
+
+
 def test_chunk_ends_before_the_event_that_needs_more_capacity():
     """Rows before the event are encoded, and the event's needs are told."""
     index = FeatureIndex(capacity=2)
