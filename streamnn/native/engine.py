@@ -57,17 +57,21 @@ class NativeEngine(Engine):
     def prepare_all(self, step: Step, state: State, operations: Operations) -> None:
         """Compile whatever a list of operations needs; raises as `prepare` does."""
         sizes = padded(operations)
-        for size in np.unique(sizes[sizes <= LARGEST]).tolist():
-            self.prepare(step, state, np.unique(operations.kind[sizes == size]).tolist(), size)
+        one = len(sizes) > 0 and bool((sizes == sizes[0]).all())
+        for size in [int(sizes[0])] if one else np.unique(sizes).tolist():
+            if size <= LARGEST:
+                self.prepare(step, state, _kinds(operations.kind[sizes == size]), size)
 
     def _run(
         self, step: Step, state: State, rows: Rows, operations: Operations, control: Control
     ) -> tuple[State, Results, bool]:
         sizes = padded(operations)
+        edges = [0, *(np.flatnonzero(np.diff(np.minimum(sizes, LARGEST + 1))) + 1).tolist(), len(operations)]
+        if len(edges) == 2 and len(operations) and sizes[0] <= LARGEST:
+            return self._run_equal(step, state, rows, operations, control, int(sizes[0]))
         served = np.full((len(rows), step.head.width), np.nan)
         loss = np.full(len(rows), np.nan)
         sound, clear = True, control.clear
-        edges = [0, *(np.flatnonzero(np.diff(np.minimum(sizes, LARGEST + 1))) + 1).tolist(), len(operations)]
         for first, last in pairwise(edges):
             if first == last:
                 continue
@@ -90,7 +94,7 @@ class NativeEngine(Engine):
         self, step: Step, state: State, rows: Rows, operations: Operations, control: Control, size: int
     ) -> tuple[State, Results, bool]:
         """Run operations whose micro-batches have the same size once padded."""
-        program = self.prepare(step, state, np.unique(operations.kind).tolist(), size)
+        program = self.prepare(step, state, _kinds(operations.kind), size)
         if self._latest is not None and self._latest[0] is state and self._latest[2] == size:
             block = self._latest[1].clone()
         else:
@@ -133,9 +137,16 @@ class NativeEngine(Engine):
         return new, Results(out, losses), finite
 
 
+def _kinds(kind: npt.NDArray[np.int8]) -> list[int]:
+    """List the kinds of operation that occur."""
+    return [k.value for k in Kind if (kind == k.value).any()]
+
+
 def padded(operations: Operations) -> npt.NDArray[np.int64]:
     """Return the next power of two of each operation's rows, [N]."""
-    rows = np.maximum(operations.stop - operations.start, 1)
+    rows: npt.NDArray[np.int64] = np.maximum(operations.stop - operations.start, 1)
+    if (rows == 1).all():
+        return rows
     sizes: npt.NDArray[np.int64] = np.left_shift(1, np.ceil(np.log2(rows)).astype(np.int64))
     return sizes
 
