@@ -22,6 +22,7 @@ SETS = {
     # the widest products are left out: instrumented, one takes the compiler a minute
     "operators": [f"{NATIVE}/test_operators.py", "-k", "not 33-17 and not 70-130", *FEW],
     "layers": [f"{NATIVE}/test_modules.py", *FEW],
+    "sweeps": [f"{NATIVE}/test_sweep.py", "-k", "37-19 or 64-5"],
     "networks": [
         f"{NATIVE}/test_covering.py::test_native_equals_eager[{_name(c)}]" for c in CHOICES[:: len(CHOICES) // 6]
     ],
