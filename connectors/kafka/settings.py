@@ -120,7 +120,7 @@ class KafkaReading:
         lost: what is done if records after a position have been deleted: "stop" with an error, or "skip"
             them, counted.
         new_partitions: what is done if the topic gets more partitions: "refuse" with an error, or "accept"
-            them at the next checkpoint, read from their beginning.
+            them at the next checkpoint, or at once if nothing has come since the last one, read from their beginning.
         committed_only: leave out records of transactions that are open or were aborted.
         buffer_records, buffer_mb: read ahead at most, per partition; a full partition is paused.
         stall_s: without a record for so long although there are some, the consumer is made anew.

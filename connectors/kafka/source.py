@@ -14,7 +14,8 @@ What may happen, and what then:
     topic made again under the same name   error: it is another one, though its offsets may look right
     records after a position deleted       error, or `lost = "skip"`: counted, and on from what is there
     position behind the end                error: the topic has lost its end
-    partitions added                       error, or `new_partitions = "accept"`: taken up at a checkpoint
+    partitions added                       error, or `new_partitions = "accept"`: taken up at a checkpoint, or while
+                                           nothing has come since
     records there, and none come           after `stall_s` of asking the consumer is made anew, and that is counted
 """
 
@@ -106,6 +107,7 @@ class KafkaSource:
         self._partitions: list[Partition] = []
         self._merge: Merge = ArrivalMerge(0)
         self._trail = PositionTrail(0, np.zeros(0, np.int64), 1)
+        self._kept = 0  # number of the record before which the newest checkpoint stands
         self._topic_ids: dict[str, str] = {}
         self._read: dict[Partition, int] = {}  # offset after the last record read
         self._next: dict[Partition, int] = {}  # offset of the record read next: behind markers, too
@@ -135,6 +137,7 @@ class KafkaSource:
             self._merge = TimestampMerge(count) if reading.order == "timestamp" else ArrivalMerge(count)
         at = np.array([positions[partition] for partition in self._partitions], dtype=np.int64)
         self._trail = PositionTrail(offset, at, reading.most_uncommitted)
+        self._kept = offset
         self._read, self._next = dict(positions), dict(positions)
         self._looked = self._clock()
         reader.assign(positions)
@@ -222,7 +225,7 @@ class KafkaSource:
 
     def commit(self, offset: int) -> None:
         """Forget positions before record `offset`; store them under the group; take up new partitions."""
-        reader = self._opened()
+        reader, self._kept = self._opened(), offset
         self._trail.forget(offset)
         if len(self._expired) > 2 * _MOST_NOTED:
             self._expired_before += len(self._expired) - _MOST_NOTED
@@ -367,6 +370,8 @@ class KafkaSource:
                 there = beginning.partitions(reader, one, timeout_s=_ASK_S)
                 if reading.new_partitions == "refuse":
                     beginning.added(reader, one, there, {partition.number for partition in self._of(one.topic)})
+            if self._trail.stop == self._kept:  # as at a checkpoint: the next one may never come
+                self._take_up(reader)
             ends = reader.end(self._partitions, timeout_s=_ASK_S)
         except LogError as error:
             self._recover(error)

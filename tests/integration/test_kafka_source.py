@@ -350,6 +350,29 @@ def test_new_partitions_are_refused_or_accepted(bootstrap: str, writer: LogWrite
     again.close()
 
 
+def test_new_partitions_are_taken_up_though_no_checkpoint_comes(bootstrap: str, writer: LogWriter) -> None:
+    """Where nothing has come since the last checkpoint, and so no other one will, they need not wait for it."""
+    topic = helpers.topic(bootstrap, 1)
+    helpers.fill(writer, topic, [(0, 1_000 + n, event(n)) for n in range(5)])
+    opened = source(bootstrap, topic, until="forever", new_partitions="accept", look_s=0.2)
+    opened.open(0, None)
+    rest(opened, limit=5)
+    opened.commit(3)
+    helpers.add_partitions(bootstrap, topic, 2)
+    fresh = helpers.library("confluent-kafka", bootstrap).writer(transactional_id="", transaction_timeout_s=60.0)
+    helpers.until(lambda: fresh.partitions(topic, timeout_s=5.0) == (0, 1))
+    helpers.fill(fresh, topic, [(1, 900 + n, event(n)) for n in range(3)])
+    fresh.close()
+    deadline = time.monotonic() + 1.0
+    while time.monotonic() < deadline:
+        assert opened.poll(10) is not None
+    assert [number for number, _ in opened.state(5)["positions"]] == [0]
+    opened.commit(5)
+    assert rest(opened, limit=3) == [(1, n) for n in range(3)]
+    assert opened.state(8)["positions"] == [[0, 5], [1, 3]]
+    opened.close()
+
+
 def test_records_of_open_and_aborted_transactions_are_not_read(bootstrap: str) -> None:
     """Only records of committed transactions are events, and the end is reached behind all markers."""
     topic = helpers.topic(bootstrap)

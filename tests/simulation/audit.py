@@ -12,7 +12,7 @@ import orjson
 
 from pipeline.archive import decode
 from tests.simulation import workload
-from tests.simulation.oracle import expected
+from tests.simulation.oracle import expected, joined
 
 
 class ViolationError(AssertionError):
@@ -27,17 +27,22 @@ class Audit:
         work: what is read.
         group: of the model.
         folder: of the checkpoints.
+
+    Attributes:
+        fates: in the end, what has become of the labels of a topic of their own.
     """
 
     def __init__(self, world, work, group, folder):
         self._world, self._work, self._group, self._folder = world, work, group, folder
+        self.fates = {}
         self._before = {}  # checkpoint -> positions committed with it
         world.cluster.on_commit = self.committed
 
     def committed(self, group, positions, transactional):
         """Check positions at the moment they are committed: a checkpoint that survives a power cut holds as much."""
         require(group == self._group, f"positions are committed under {group!r}")
-        offsets = {partition.number: committed.offset for partition, committed in positions.items()}
+        positions = self._stored() | positions
+        offsets = {(partition.topic, partition.number): committed.offset for partition, committed in positions.items()}
         if transactional:
             path = self._named(positions.values())
             held = self._held(path)
@@ -58,34 +63,38 @@ class Audit:
     def _nothing_skipped(self, path):
         """Check that a checkpoint has counted every record before its positions, those deleted since included."""
         state = manifest(self._world.disk.after_a_power_cut(path)[-1])["state"]
-        positions = dict(state["source"]["positions"])
-        same(f"records before the positions of {path.name}", state["loop"]["offset"], self._before_positions(positions))
+        counted = sum(self._between(place, 0, at) for place, at in positions_in(state).items())
+        same(f"records before the positions of {path.name}", state["loop"]["offset"], counted)
         same("records that the source says it has skipped", state["source"]["lost_records"], 0)
 
-    def _before_positions(self, positions):
-        """Count the records before positions."""
-        return sum(self._between(n, 0, at) for n, at in positions.items())
-
     def _alike(self, one, other):
-        """Tell whether positions differ by markers and records of aborted transactions alone."""
-        return one.keys() == other.keys() and not any(
-            self._between(n, *sorted((at, other[n]))) for n, at in one.items()
-        )
+        """Tell whether no record lies between positions; of a partition without one nothing was read."""
+        places = one.keys() | other.keys()
+        return not any(self._between(place, *sorted((one.get(place, 0), other.get(place, 0)))) for place in places)
 
-    def _between(self, number, start, stop):
+    def _between(self, place, start, stop):
         """Count the records between two offsets that readers of committed ones are handed, if none is ever deleted."""
-        log = self._world.cluster.topics[workload.SOURCE][number]
+        log = self._log(place)
         return sum(log.visible(entry, True) for entry in log.entries[start:stop])
+
+    def _log(self, place):
+        topic, number = place
+        return self._world.cluster.topics[topic][number]
 
     def refused(self):
         """Check that a run that was refused for records deleted unread was refused for a reason, and lost nothing more."""
         path = self._newest()
         self._nothing_skipped(path)
-        logs = self._world.cluster.topics[workload.SOURCE]
         # nothing was committed since it was written, so that a power cut may take it: an older one is refused as well
-        positions = manifest(self._world.disk.after_a_power_cut(path)[-1])["state"]["source"]["positions"]
-        gone = [number for number, at in positions if at < logs[number].start]
+        positions = positions_in(manifest(self._world.disk.after_a_power_cut(path)[-1])["state"])
+        gone = [place for place, at in positions.items() if at < self._log(place).start]
         require(gone, f"the run is refused, and nothing is deleted behind its positions {positions}")
+
+    def _stored(self):
+        """Return what stands under the group: partition -> committed position."""
+        return {
+            partition: one for (group, partition), one in self._world.cluster.groups.items() if group == self._group
+        }
 
     def _named(self, committed):
         """Return the path of the checkpoint that committed positions name."""
@@ -96,7 +105,7 @@ class Audit:
     def _held(self, path):
         """Return the positions in each state in which a power cut may leave a checkpoint; None = gone."""
         left = self._world.disk.after_a_power_cut(path)
-        return [None if data is None else dict(manifest(data)["state"]["source"]["positions"]) for data in left]
+        return [None if data is None else positions_in(manifest(data)["state"]) for data in left]
 
     def final(self):
         """Check everything at the end."""
@@ -106,36 +115,56 @@ class Audit:
         order = arrays["order"].tolist()
         places = workload.offset_of(cluster)
         self._order(order, places)
-        wanted = expected(order, w.labelled, batch=w.batch, delay_events=w.delay_events, control_every=w.control_every)
+        wanted, self.fates = self._wanted(order)
         same("learned", arrays["learned"].tolist(), wanted.memory.learned)
         same("digest of the model", arrays["digest"], wanted.memory.digest)
         same("scores", state["scores"], wanted.scores.state_dict())
         same("learning rate", state["rate_control"], wanted.control.state_dict())
-        pending = state["labels"].get("pending", {}).get("number", np.zeros(0, np.int64)).tolist()
-        same("labels awaited", pending, wanted.pending)
+        same("labels awaited", self._awaited(state["labels"]), wanted.pending)
+        same("labels by what became of them", self._fates(state["labels"]), self.fates)
         counters = state["loop"]["counters"]
         same("events", counters["events"], len(order))
         same("events learned", counters["learned"], len(wanted.memory.learned))
         same("events without label", counters["unlabelled"], wanted.unlabelled)
         same("dropped", sum(counters["dropped"].values()), len(w.bad) + len(wanted.refused))
         same("records", state["loop"]["offset"], w.records)
-        for number, at in state["source"]["positions"]:
-            later = [p for p in (*places.values(), *w.bad) if p[0] == number and p[1] >= at]
-            require(not later, f"the position in partition {number} is {at}, before {later}")
-        letters = Counter({(number, offset, "decode"): 1 for number, offset in w.bad})
-        letters.update((*places[code], "learn") for code in wanted.refused)
+        positions = positions_in(state)
+        there = [(topic, n) for topic in (workload.SOURCE, workload.LABELS) for n in range(len(cluster.topics[topic]))]
+        left = {place: self._between(place, positions.get(place, 0), self._log(place).end) for place in there}
+        same("records behind the positions", sum(left.values()), 0)
+        stages = {workload.SOURCE: "decode", workload.LABELS: "label"}
+        letters = Counter({(*place, stages[place[0]]): 1 for place in w.bad})
+        letters.update((workload.SOURCE, *places[code], "learn") for code in wanted.refused)
         self._outputs(wanted, places, letters)
+
+    def _wanted(self, order):
+        """Return what has to come out, and what has to become of the labels of a topic of their own."""
+        w = self._work
+        if w.label_partitions:
+            return joined(w.merged(), control_every=w.control_every)
+        one = expected(order, w.labelled, batch=w.batch, delay_events=w.delay_events, control_every=w.control_every)
+        return one, {}
+
+    def _fates(self, labels):
+        """Return what a checkpoint says has become of them."""
+        return {name: labels["counts"][name] for name in self.fates}
+
+    def _awaited(self, labels):
+        """Return the numbers of the events whose labels a checkpoint waits for."""
+        if self._work.label_partitions:
+            return [number for _, number in labels["events"]["at"].tolist()]
+        return labels.get("pending", {}).get("number", np.zeros(0, np.int64)).tolist()
 
     def _order(self, order, places):
         w = self._work
         twice = [code for code, times in Counter(order).items() if times > 1]
         require(not twice, f"events {twice} count twice in the model")
         same("events in the model", sorted(order), sorted(w.good))
-        for number in range(w.partitions):
+        for number in range(w.partitions + len(w.added)):
             offsets = [places[code][1] for code in order if w.good[code] == number]
             same(f"order within partition {number}", offsets, sorted(offsets))
         if w.strict:
-            same("order of events", order, w.merged())
+            same("order of events", order, [code for code in w.merged() if not isinstance(code, tuple)])
 
     def _outputs(self, wanted, places, letters):
         w = self._work
@@ -160,7 +189,7 @@ class Audit:
             require(not others, f"predictions that an uninterrupted run does not make: {others}")
 
     def _from_topics(self):
-        """Return predictions (event, row) and dead letters (partition, offset, stage), as readers see them."""
+        """Return predictions (event, row) and dead letters (topic, partition, offset, stage), as readers see them."""
         predictions, dead = [], []
         for log in self._world.cluster.topics["out"]:
             seen = [entry for entry in log.entries[: log.stable_end] if log.visible(entry, True)]
@@ -177,7 +206,7 @@ class Audit:
             for entry in log.entries[: log.stable_end]:
                 if log.visible(entry, True):
                     h = dict(entry.headers)
-                    place = int(h["streamnn-partition"]), int(h["streamnn-offset"])
+                    place = h["streamnn-topic"].decode(), int(h["streamnn-partition"]), int(h["streamnn-offset"])
                     dead.append((*place, h["streamnn-stage"].decode()))
         return predictions, Counter(dead)
 
@@ -190,7 +219,7 @@ class Audit:
         dead = []
         for line in lines["dead"]:
             origin = line["origin"]
-            dead.append((origin["partition"], origin["offset"], line["stage"]))
+            dead.append((origin["topic"], origin["partition"], origin["offset"], line["stage"]))
         return [(line["prediction"], line["label"]) for line in lines["predictions"]], Counter(dead)
 
     def _lines(self, path):
@@ -199,8 +228,7 @@ class Audit:
     def _newest(self):
         """Return the path of the checkpoint that a new start would go on from."""
         if self._work.delivery == "transactional":
-            groups = self._world.cluster.groups
-            return self._named([one for (group, _), one in groups.items() if group == self._group])
+            return self._named(self._stored().values())
         return self._folder.glob("checkpoint-*.safetensors")[-1]
 
     def _state(self):
@@ -225,7 +253,13 @@ def same(what, found, wanted):
 
 def covers(held, offsets):
     """Tell whether positions, if there are any, reach as far as others."""
-    return held is not None and all(at <= held[number] for number, at in offsets.items())
+    return held is not None and all(at <= held.get(place, 0) for place, at in offsets.items())
+
+
+def positions_in(state):
+    """Return the positions that a checkpoint holds: topic and partition -> offset."""
+    topics = (state["source"], state["source"]["labels"])
+    return {(topic["topic"], number): at for topic in topics if topic for number, at in topic["positions"]}
 
 
 def manifest(data):

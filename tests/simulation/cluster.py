@@ -98,6 +98,12 @@ class Cluster:
         """Make a topic."""
         self.topics[name] = [Log() for _ in range(partitions)]
 
+    def add_partition(self, name):
+        """Give a topic one more partition; returns its log."""
+        self._world.log(f"*** {name} has one more partition")
+        self.topics[name].append(Log())
+        return self.topics[name][-1]
+
     def log(self, partition):
         """Return the log of a partition."""
         logs = self.topics.get(partition.topic, [])

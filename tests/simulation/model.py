@@ -76,7 +76,8 @@ class ExactModel(Model):
         cut = next((i for i in range(1, rows) if number[i] % 23 == 0 and number[i] % batch == 0), rows)
         y = labels["y"] if "y" in labels else np.full(rows, np.nan)
         truth = np.array(y[:cut], dtype=np.float64)[:, None]
-        return EncodedChunk(Rows(columns["code"][:cut, None].copy(), truth, number[:cut]), truth.copy())
+        codes = columns["code"] if "code" in columns else np.full(rows, np.nan)  # labels alone
+        return EncodedChunk(Rows(codes[:cut, None].copy(), truth, number[:cut]), truth.copy())
 
     def run(self, rows, operations, *, rate, clear=False):
         """Run the operations, one event after the other."""

@@ -71,3 +71,49 @@ def expected(codes, labelled, *, batch, delay_events, control_every):
             losses = []
     out.pending = [number for number, _, _ in waiting]
     return out
+
+
+def joined(records, *, control_every):
+    """Run over events and the labels that come as records of their own.
+
+    Args:
+        records: codes of events, and pairs (code, label), in order.
+        control_every: events between two decisions on the rate.
+
+    Returns:
+        What has to come out, and how many labels are joined, early and duplicate.
+    """
+    out, fates = Expected(), dict.fromkeys(("joined", "early", "duplicate"), 0)
+    memory, losses, rate = out.memory, [], out.control.rate
+    waiting, early, done = {}, {}, set()  # code -> (number, served); code -> label; codes
+
+    def learn(number, code, served, label):
+        losses.append(memory.loss(code))
+        memory.learn(code, rate)
+        out.scores.score(number, label, served)
+        fates["joined"] += 1
+        done.add(code)
+
+    for record in records:
+        if isinstance(record, tuple):
+            code, label = record
+            if code in waiting:
+                learn(waiting[code][0], code, waiting.pop(code)[1], label)
+            elif code in done or code in early:
+                fates["duplicate"] += 1
+            else:
+                early[code] = label
+            continue
+        number, served, label = len(memory.order), memory.predict(record), early.pop(record, None)
+        memory.order.append(record)
+        out.predictions[number] = (record, served, label)
+        if label is None:
+            waiting[record] = number, served
+        else:
+            fates["early"] += 1
+            learn(number, record, served, label)
+        memory.observe(record)
+        if len(memory.order) % control_every == 0:
+            rate, losses = out.control.update(losses, drifted=False).rate, []
+    out.pending = [number for number, _ in waiting.values()]
+    return out, fates

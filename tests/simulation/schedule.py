@@ -8,7 +8,7 @@ before they were read. The same seed gives the same schedule.
 import random
 import traceback
 
-from connectors import ConnectorError, JsonCodec, Schema
+from connectors import ConnectorError, JsonCodec, LabelledCodec, Schema, event_schema, label_schema
 from connectors.file_sinks import open_dead_letters, open_predictions
 from connectors.kafka import (
     Delivery,
@@ -22,6 +22,7 @@ from pipeline import assembly
 from pipeline.checkpoint import CheckpointError
 from pipeline.config import CheckpointSettings, Config, StreamSettings
 from pipeline.faults import CRASH_POINTS
+from pipeline.join import LabelJoin, label_kinds
 from pipeline.labels import LabelQueue
 from pipeline.prequential import Parts, Plan, Prequential
 from pipeline.settings import SettingsError
@@ -48,6 +49,8 @@ DELICATE = (
     "transaction ended",
 )
 SCHEMA = Schema(kinds={"code": "number", "y": "value"}, targets=("y",))
+APART = Schema(kinds=SCHEMA.kinds, targets=SCHEMA.targets, id="id")
+MOST_PENDING = 1_000  # events and labels, more than there are
 
 
 class Schedule:
@@ -56,16 +59,18 @@ class Schedule:
     Args:
         seed: of everything.
         work, faults: instead of those that the seed gives.
-        retention: whether records are deleted at the beginnings of logs, too.
+        kind: "labels" = they come on a topic of their own; "growth" = the topic gets more partitions; "retention" = records
+            are deleted at the beginnings of logs, too.
 
     Attributes:
         refused: the run was refused for good, since records that it had not read were deleted.
     """
 
-    def __init__(self, seed, *, work=None, faults=None, retention=False):
+    def __init__(self, seed, *, work=None, faults=None, kind=""):
         rng = random.Random(seed)
-        self.seed = seed
-        self.work = workload.draw(rng.random()) if work is None else work
+        self.seed, retention = seed, kind == "retention"
+        drawn = workload.draw(rng.random(), labels=kind == "labels", grows=kind == "growth")
+        self.work = drawn if work is None else work
         chance = rng.random()
         drawn = draw_faults(rng, self.work) if faults is None else faults
         if retention:
@@ -191,6 +196,8 @@ class Schedule:
             source = KafkaSource(
                 KafkaReading(
                     topic=workload.SOURCE,
+                    label_topic=workload.LABELS if w.label_partitions else "",
+                    new_partitions="accept" if w.added else "refuse",
                     group=GROUP,
                     order=w.order,
                     idle_wait_s=w.idle_wait_s,
@@ -199,7 +206,7 @@ class Schedule:
                     look_s=1.0,
                 ),
                 library,
-                JsonCodec(SCHEMA),
+                self._codec(),
                 commits=commits is None,
                 clock=clock,
             )
@@ -230,11 +237,23 @@ class Schedule:
                 part.close()
         return "done" if loop.offset >= w.records else "stopped"
 
+    def _codec(self):
+        if not self.work.label_partitions:
+            return JsonCodec(SCHEMA)
+        events, labels = JsonCodec(event_schema(APART)), JsonCodec(label_schema(APART))
+        return LabelledCodec(events, labels, workload.LABELS, APART.id, APART.targets)
+
+    def _queue(self):
+        w = self.work
+        if not w.label_partitions:
+            return LabelQueue(delay_events=w.delay_events, batch=w.batch)
+        return LabelJoin(label_kinds(APART.kinds, APART.targets), id_field="id", wait_s=0.0, capacity=MOST_PENDING)
+
     def _plan(self):
         w = self.work
         return Plan(
             targets=("y",),
-            id_field="",
+            id_field="id" if w.label_partitions else "",
             moment_field="",
             feature_fields=("code",),
             batch=w.batch,
@@ -248,11 +267,10 @@ class Schedule:
         )
 
     def _parts(self, source, predictions, dead_letters, store, commits):
-        w = self.work
         return Parts(
             source=source,
             learner=ExactModel(),
-            queue=LabelQueue(delay_events=w.delay_events, batch=w.batch),
+            queue=self._queue(),
             scores=ExactScores(),
             detector=make_detector("none", {}, seed=0),
             rate_control=ExactControl(),

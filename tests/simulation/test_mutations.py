@@ -17,11 +17,12 @@ from connectors.kafka.source import KafkaSource
 from connectors.kafka.transaction import Transaction
 from pipeline import assembly
 from pipeline.checkpoint import CheckpointStore
+from pipeline.join import LabelJoin
 from pipeline.labels import LabelQueue
 from pipeline.prequential import Prequential
 from tests.simulation.audit import ViolationError
 from tests.simulation.schedule import Schedule
-from tests.simulation.test_simulation import RETENTION_SCHEDULES, SCHEDULES
+from tests.simulation.test_simulation import KIND_SCHEDULES, SCHEDULES
 
 
 def commits_before_it_saves(patch):
@@ -252,10 +253,68 @@ def forgets_what_it_passed_over(patch):
     patch.setattr(KafkaSource, "_positions", behind_records)
 
 
-OF_RETENTION = [
-    (skips_what_was_deleted, "records before the positions of"),
-    (misses_what_was_read, "the run is refused, and nothing is deleted"),
-    (forgets_what_it_passed_over, "a start is refused for records that are deleted, though all of them had been read"),
+def forgets_labels_that_came_early(patch):
+    """Labels whose event has not come are not taken back from a checkpoint."""
+    load = LabelJoin.load_state_dict
+
+    def without(join, state, *, learner):
+        load(join, state, learner=learner)
+        join._early.clear()
+
+    patch.setattr(LabelJoin, "load_state_dict", without)
+
+
+def forgets_where_labels_are(patch):
+    """Positions in the topic of labels are not committed with those of the events."""
+    commit = Transaction.commit
+    patch.setattr(
+        Transaction, "commit", lambda transaction, name, state: commit(transaction, name, state | {"labels": None})
+    )
+
+
+def takes_up_new_partitions_at_their_end(patch):
+    """What lies in a partition before it is taken up is passed over."""
+    added = beginning.added
+
+    def at_the_end(reader, reading, there, owned):
+        found = added(reader, reading, there, owned)
+        return found and reader.end(list(found), timeout_s=1.0)
+
+    patch.setattr(beginning, "added", at_the_end)
+
+
+def forgets_what_was_taken_up(patch):
+    """A checkpoint holds the partitions of the first start alone."""
+    state = KafkaSource.state
+
+    def first(source, offset):
+        found = state(source, offset)
+        there = len(found["positions"]) - len(taken_up.get(source, ()))
+        return found | {"positions": found["positions"][:there], "places": found["places"][:there]}
+
+    taken_up, grow = {}, KafkaSource._take_up
+
+    def noted(source, reader):
+        before = len(source._partitions)
+        grow(source, reader)
+        taken_up.setdefault(source, []).extend(source._partitions[before:])
+
+    patch.setattr(KafkaSource, "_take_up", noted)
+    patch.setattr(KafkaSource, "state", first)
+
+
+OF_KINDS = [
+    ("labels", forgets_labels_that_came_early, "learned"),
+    ("labels", forgets_where_labels_are, "checkpoint-"),
+    ("growth", takes_up_new_partitions_at_their_end, "records before the positions of"),
+    ("growth", forgets_what_was_taken_up, "records before the positions of"),
+    ("retention", skips_what_was_deleted, "records before the positions of"),
+    ("retention", misses_what_was_read, "the run is refused, and nothing is deleted"),
+    (
+        "retention",
+        forgets_what_it_passed_over,
+        "a start is refused for records that are deleted, though all of them had been read",
+    ),
 ]
 MUTATIONS = [
     believes_that_the_topic_is_gone,
@@ -282,23 +341,23 @@ MUTATIONS = [
 ]
 
 
-@pytest.mark.parametrize(("mutation", "told"), OF_RETENTION, ids=lambda value: getattr(value, "__name__", ""))
-def test_simulator_finds_what_is_broken_about_retention(mutation, told, monkeypatch):
-    """The audit that is there for it finds it, within as many schedules with retention as the default suite runs."""
+@pytest.mark.parametrize(("kind", "mutation", "told"), OF_KINDS, ids=lambda value: getattr(value, "__name__", ""))
+def test_simulator_finds_what_is_broken_in_schedules_of_a_kind(kind, mutation, told, monkeypatch):
+    """The audit that is there for it finds it, within as many schedules of that kind as the default suite runs."""
     logging.disable(logging.CRITICAL)
     mutation(monkeypatch)
     found = []
     try:
-        for seed in range(RETENTION_SCHEDULES):
+        for seed in range(KIND_SCHEDULES):
             try:
-                Schedule(seed, retention=True).run()
+                Schedule(seed, kind=kind).run()
             except ViolationError as violation:
                 found.append(str(violation).splitlines()[0])
                 if found[-1].startswith(told):
                     return
     finally:
         logging.disable(logging.NOTSET)
-    pytest.fail(f"{mutation.__name__} was not found in {RETENTION_SCHEDULES} schedules by its audit, but by {found}")
+    pytest.fail(f"{mutation.__name__} was not found in {KIND_SCHEDULES} schedules by its audit, but by {found}")
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.__name__)

@@ -2,9 +2,9 @@
 
 Covered: kills, power cuts, SIGTERM, processes that were taken for dead, brokers that are away or forget their producers,
 full disks, calls that fail or whose answer is lost; in each delivery, order, size of batch and delay of labels. In
-schedules of their own: retention that deletes what was read, and what was not.
-Not covered: topics of labels, partitions that are added, `lost = "skip"`, `mode.max_wait_ms`, standby; those have tests
-of their own elsewhere.
+schedules of their own: retention that deletes what was read, and what was not; labels on a topic of their own; partitions
+that are added.
+Not covered: `lost = "skip"`, `mode.max_wait_ms`, standby; those have tests of their own elsewhere.
 """
 
 import logging
@@ -14,14 +14,15 @@ from dataclasses import replace
 
 import pytest
 
+from connectors.kafka.positions import PositionTrail
 from tests.simulation.audit import ViolationError
 from tests.simulation.model import REFUSED
 from tests.simulation.schedule import Schedule
 from tests.simulation.workload import SOURCE, draw
 
-SCHEDULES, BLOCKS = 2_000, 8
-RETENTION_SCHEDULES = 200
-MANY, MANY_BLOCKS = 6_000, 4
+SCHEDULES, BLOCKS = 1_600, 8
+KIND_SCHEDULES = 200  # of each kind
+MANY, MANY_BLOCKS = 4_000, 4
 BEFALL = {
     "broker_bounce", "broker_down", "commit", "commit_positions", "committed", "connect", "disk_full", "ends", "kill",
     "kill_at", "metadata", "poll", "power", "power_at", "produce", "produce_full", "sigterm", "take_over", "zombie",
@@ -37,13 +38,13 @@ def quiet():
     logging.disable(logging.NOTSET)
 
 
-def judged(seed, *, retention=False):
+def judged(seed, kind=""):
     """Run the schedule of a seed; a failure tells how to repeat it."""
-    schedule = Schedule(seed, retention=retention)
+    schedule = Schedule(seed, kind=kind)
     try:
         schedule.run()
     except ViolationError as violation:
-        how = f"STREAMNN_SEED={seed} " + ("STREAMNN_RETENTION=1 " if retention else "")
+        how = f"STREAMNN_SEED={seed} " + (f"STREAMNN_KIND={kind} " if kind else "")
         pytest.fail(
             f"seed {seed}: {violation}\n\nrepeat it with: {how}pytest tests/simulation -k one_seed",
             pytrace=False,
@@ -73,18 +74,34 @@ def test_many_more_schedules(block):
 @pytest.mark.skipif("STREAMNN_SEED" not in os.environ, reason="repeats the schedule that STREAMNN_SEED names")
 def test_one_seed():
     """The schedule of one seed, told step by step with -s."""
-    retention = "STREAMNN_RETENTION" in os.environ
-    print(judged(int(os.environ["STREAMNN_SEED"]), retention=retention).story())
+    print(judged(int(os.environ["STREAMNN_SEED"]), os.environ.get("STREAMNN_KIND", "")).story())
 
 
 def test_records_that_retention_deletes():
     """Deleted before they were read, they stop the run loudly and are never skipped; deleted later they harm nothing."""
     ends = Counter()
-    for seed in range(RETENTION_SCHEDULES):
-        schedule = judged(seed, retention=True)
+    for seed in range(KIND_SCHEDULES):
+        schedule = judged(seed, "retention")
         deleted = any(log.start for log in schedule.world.cluster.topics[SOURCE])
         ends["refused" if schedule.refused else "harmless" if deleted else "nothing deleted"] += 1
     assert min(ends["refused"], ends["harmless"]) >= 20, f"the schedules hardly meet retention: {ends}"
+
+
+def test_labels_on_a_topic_of_their_own():
+    """Each counts once, whether it came before its event, after it, twice or for nobody; so do the positions of both topics."""
+    fates = Counter()
+    for seed in range(KIND_SCHEDULES):
+        fates.update(judged(seed, "labels").audit.fates)
+    assert min(fates.values()) >= 200, f"the schedules hardly meet labels: {fates}"
+
+
+def test_partitions_that_are_added(monkeypatch):
+    """They are taken up at a checkpoint, from their beginning, and nothing of them is lost or counted twice."""
+    taken_up, grow = [], PositionTrail.grow
+    monkeypatch.setattr(PositionTrail, "grow", lambda trail, at: taken_up.append(at) or grow(trail, at))
+    works = [judged(seed, "growth").work for seed in range(KIND_SCHEDULES)]
+    later = sum(number >= work.partitions for work in works for number in work.good.values())
+    assert min(len(taken_up), later) >= 50, f"taken up: {len(taken_up)} partitions, {later} events in added ones"
 
 
 @pytest.mark.parametrize("chunk", [4, 512])

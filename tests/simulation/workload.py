@@ -2,7 +2,8 @@
 
 In: a seed. Out: `Workload`: the records of each partition with the moments at which they arrive, and every setting that
 the run depends on. Among the records are some without a label, some that do not decode, one that cannot be learned,
-records of aborted transactions, and markers.
+records of aborted transactions, and markers. Labels may come on a topic of their own: before, after or between their
+events, some twice, some never. Partitions may be added while the topic is read.
 """
 
 import random
@@ -13,9 +14,11 @@ import orjson
 from tests.simulation.cluster import Entry
 from tests.simulation.model import REFUSED, label_of
 
-SOURCE = "in"
+SOURCE, LABELS = "in", "labels"
+NOBODY = 4_000_000  # the code of no event
 GHOST = 5_000_000  # codes from here on belong to aborted transactions
 BAD = (b"{", b"[1]", b'{"code": "x"}', b'{"code": Infinity}', b"\xff\xfe", None, b"x" * 6_000)
+NO_LABELS = (b"{", b"\xff\xfe", None, b'{"y": 1}', b'{"id": "7"}', b'{"id": "7", "y": "x"}')
 
 
 @dataclass
@@ -23,11 +26,14 @@ class Workload:
     """A stream and the settings of a run.
 
     Attributes:
-        arrivals: (moment in s, partition, entry), in order; entries of one partition in the order of its log.
+        label_partitions: of the topic of labels; 0 = labels are fields of the events.
+        added: moments in s at which the topic gets one more partition each.
+        arrivals: (moment in s, topic, partition, entry), in order; entries of one partition in the order of its log.
         strict: whether the order of events is a function of the records alone.
         good: code -> partition, of every event.
-        labelled: codes with a label.
-        bad: (partition, offset) of the records that do not decode.
+        labelled: codes with a label in their own record.
+        labels: how many records of the topic of labels can be used.
+        bad: (topic, partition, offset) of the records that cannot be used.
     """
 
     delivery: str
@@ -43,35 +49,47 @@ class Workload:
     idle_wait_s: float
     buffer_records: int
     transaction_timeout_s: float
+    label_partitions: int = 0
+    added: list = field(default_factory=list)
     arrivals: list = field(default_factory=list)
     strict: bool = True
     good: dict = field(default_factory=dict)
     labelled: set = field(default_factory=set)
+    labels: int = 0
     bad: set = field(default_factory=set)
     aborted: set = field(default_factory=set)
 
     @property
     def records(self):
         """How many records a reader of committed ones is handed."""
-        return len(self.good) + len(self.bad)
+        return len(self.good) + len(self.bad) + self.labels
+
+    @property
+    def places(self):
+        """The partitions that there are in the end, in the order in which they are merged where none is added."""
+        events = [(SOURCE, number) for number in range(self.partitions + len(self.added))]
+        return events + [(LABELS, number) for number in range(self.label_partitions)]
 
     def merged(self):
-        """Return the codes of the events in the order that timestamps give, if everything is there from the start.
+        """Return the records that can be used in the order that timestamps give, if everything is there from the start.
 
-        The partition whose next record has the smallest timestamp gives it, the lower number where they are equal.
+        The partition whose next record has the smallest timestamp gives it, the first one where they are equal.
+
+        Returns:
+            A list of codes of events, and of labels as pairs (code, label).
         """
-        queues = [[] for _ in range(self.partitions)]
-        for _, number, entry in self.arrivals:
+        queues = {place: [] for place in self.places}
+        for _, topic, number, entry in self.arrivals:
             if not entry.marker and entry.transaction not in self.aborted:
-                queues[number].append(entry)
-        codes = []
-        while any(queues):
-            number = min((q[0].timestamp_ms, n) for n, q in enumerate(queues) if q)[1]
-            entry = queues[number].pop(0)
-            code = code_of(entry)
-            if code is not None:
-                codes.append(code)
-        return codes
+                queues[topic, number].append(entry)
+        places, usable = self.places, []
+        while any(queues.values()):
+            place = min((queues[p][0].timestamp_ms, n, p) for n, p in enumerate(places) if queues[p])[2]
+            entry = queues[place].pop(0)
+            one = code_of(entry) if place[0] == SOURCE else _label_in(entry)
+            if one is not None:
+                usable.append(one)
+        return usable
 
 
 def code_of(entry):
@@ -81,8 +99,16 @@ def code_of(entry):
     return orjson.loads(entry.value)["code"]
 
 
-def draw(seed):
-    """Draw a workload."""
+def _label_in(entry):
+    """Return the code and the label in a record of the topic of labels; None if it cannot be used."""
+    if entry.value in NO_LABELS:
+        return None
+    told = orjson.loads(entry.value)
+    return int(told["id"]), told["y"]
+
+
+def draw(seed, *, labels=False, grows=False):
+    """Draw a workload, with labels on a topic of their own, or partitions that are added."""
     rng = random.Random(seed)
     batch = rng.choice([1, 1, 1, 4])
     made = Workload(
@@ -101,38 +127,51 @@ def draw(seed):
         transaction_timeout_s=rng.choice([20.0, 60.0]),
     )
     trickles = rng.random() < 0.3
-    made.strict = made.partitions == 1 or (made.order == "timestamp" and not trickles)
+    if labels:
+        made.label_partitions, made.order, trickles = rng.choice([1, 2]), "timestamp", False
+        made.batch, made.delay_events = 1, 0
+    if grows:
+        made.added, trickles = sorted(rng.choices([0.05, 0.3, 0.8, 1.5], k=rng.choice([1, 2]))), True
+        # without a checkpoint they would not be taken up, and a micro-batch that only their events fill would wait for ever
+        made.checkpoint_every_s, made.batch = 0.5, 1
+    made.strict = not grows and (
+        made.partitions + made.label_partitions == 1 or (made.order == "timestamp" and not trickles)
+    )
     _fill(made, rng, trickles=trickles)
+    if labels:
+        _fill_labels(made, rng)
     return made
 
 
 def _fill(made, rng, *, trickles):
-    moment, stamps, ends = 0.0, [1_000 + rng.randrange(5) for _ in range(made.partitions)], [0] * made.partitions
+    whole = made.partitions + len(made.added)
+    moment, stamps, ends = 0.0, [1_000 + rng.randrange(5) for _ in range(whole)], [0] * whole
     transactions = 1_000_000  # numbers that the cluster does not give
     events = made.batch * (rng.randrange(16, 44) // made.batch)
-    weights = [rng.choice([1, 4]) for _ in range(made.partitions)]
+    weights = [rng.choice([1, 4]) for _ in range(whole)]
 
     def put(number, value, **named):
         moves = rng.choice([0, 1, 1, 5, -2])
         stamps[number] += moves
         key = rng.choice([None, b"a", b"bb"])
-        made.arrivals.append((moment, number, Entry(value, key, (), stamps[number], **named)))
+        made.arrivals.append((moment, SOURCE, number, Entry(value, key, (), stamps[number], **named)))
         ends[number] += 1
 
     count = 0
     while count < events:
-        number = rng.choices(range(made.partitions), weights)[0]
+        there = made.partitions + sum(appears <= moment for appears in made.added)
+        number = rng.choices(range(there), weights[:there])[0]
         if trickles:
             moment += rng.choice([0.0, 0.0, 0.01, 0.1, 0.4])
         kind = rng.random()
         if kind < 0.05:
-            made.bad.add((number, ends[number]))
+            made.bad.add((SOURCE, number, ends[number]))
             put(number, rng.choice(BAD))
         elif kind < 0.08:
             transactions += 1
             made.aborted.add(transactions)
             for ghost in range(rng.randrange(1, 3)):
-                put(number, _value(GHOST + ghost, labelled=True), transaction=transactions)
+                put(number, _value(made, GHOST + ghost, labelled=True), transaction=transactions)
             put(number, None, transaction=transactions, marker=True)
         elif kind < 0.10:
             transactions += 1
@@ -143,17 +182,41 @@ def _fill(made, rng, *, trickles):
 
 
 def _event(made, rng, number, count, put, **named):
-    code = number * 10_000 + count + (REFUSED if rng.random() < 0.02 else 0)
-    labelled = rng.random() < 0.85
+    code = number * 10_000 + count + (REFUSED if not made.label_partitions and rng.random() < 0.02 else 0)
+    labelled = not made.label_partitions and rng.random() < 0.85
     made.good[code] = number
     if labelled:
         made.labelled.add(code)
-    put(number, _value(code, labelled=labelled), **named)
+    put(number, _value(made, code, labelled=labelled), **named)
     return 1
 
 
-def _value(code, *, labelled):
-    return orjson.dumps({"code": code, "y": label_of(code) if labelled else None})
+def _value(made, code, *, labelled):
+    told = {"code": code, "id": str(code)} if made.label_partitions else {"code": code}
+    return orjson.dumps(told | {"y": label_of(code) if labelled else None})
+
+
+def _fill_labels(made, rng):
+    """Write labels near their events in time: nine of ten, some twice, one that is nobody's, some that are none."""
+    wanted = []
+    for _, _, _, entry in list(made.arrivals):
+        if not entry.marker and entry.transaction not in made.aborted and entry.value not in BAD and rng.random() < 0.9:
+            code = code_of(entry)
+            times = rng.choice([1, 1, 1, 1, 2])
+            wanted += [(entry.timestamp_ms + rng.choice([-9, -1, 0, 1, 3, 20]), code) for _ in range(times)]
+    ends = [0] * made.label_partitions
+
+    def put(stamp, value):
+        number = rng.randrange(made.label_partitions)
+        made.arrivals.append((0.0, LABELS, number, Entry(value, None, (), stamp)))
+        ends[number] += 1
+        return LABELS, number, ends[number] - 1
+
+    for stamp, code in [*sorted(wanted), (1_000, NOBODY)]:
+        if rng.random() < 0.05:
+            made.bad.add(put(stamp, rng.choice(NO_LABELS)))
+        put(stamp, orjson.dumps({"id": str(code), "y": label_of(code)}))
+        made.labels += 1
 
 
 def offset_of(cluster):
@@ -167,19 +230,25 @@ def offset_of(cluster):
 
 
 def load(world, made):
-    """Make the topics, and let the records arrive."""
-    world.cluster.make_topic(SOURCE, made.partitions)
-    world.cluster.make_topic("out", 2)
-    world.cluster.make_topic("dead", 1)
-    logs = world.cluster.topics[SOURCE]
-    for log in logs:
+    """Make the topics, and let partitions and records arrive."""
+    cluster = world.cluster
+    cluster.make_topic(SOURCE, made.partitions)
+    cluster.make_topic(LABELS, made.label_partitions)
+    cluster.make_topic("out", 2)
+    cluster.make_topic("dead", 1)
+    for log in cluster.topics[SOURCE]:
         log.aborted |= made.aborted
 
-    def arrive(number, entry):
-        logs[number].entries.append(entry)
+    def grow():
+        cluster.add_partition(SOURCE).aborted |= made.aborted
 
-    for moment, number, entry in made.arrivals:
+    def arrive(topic, number, entry):
+        cluster.topics[topic][number].entries.append(entry)
+
+    for moment in made.added:
+        world.later(moment, grow)
+    for moment, *one in made.arrivals:
         if moment:
-            world.later(moment, lambda number=number, entry=entry: arrive(number, entry))
+            world.later(moment, lambda one=one: arrive(*one))
         else:
-            arrive(number, entry)
+            arrive(*one)
