@@ -18,7 +18,7 @@ import pytest
 from confluent_kafka import Producer
 
 from tests.integration import helpers
-from tests.integration.runs import POISON, config
+from tests.integration.runs import POISON, config, reached
 from tests.pipeline.helpers import ROOT
 
 NEVER_S = 1e6  # an idle partition is waited for, so that the order is a function of the records
@@ -172,9 +172,11 @@ class Worker:
         self._log.say("start", f"{self.name} ({client})")
 
     def sample(self) -> None:
-        """Look how large it is; it has to live."""
+        """Look how large it is, once it has learned something; it has to live."""
         assert self._process is not None
         assert self._process.poll() is None, f"{self.name} ended by itself: {self.said()}"
+        if not self.samples and not reached(self.folder):
+            return
         proc = Path(f"/proc/{self._process.pid}")
         lines = (proc / "status").read_text().splitlines()
         resident = next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS")), 0.0)
