@@ -187,8 +187,7 @@ class ClassPool:
             ValueError: the state belongs to another pool.
         """
         arrays = state["arrays"]
-        check_parts(arrays, self.state)
-        check_members(arrays["mixer"], self.state["mixer"])
+        check_arrays(arrays, self.state, mixture="mixer")
         numeric, plain, classes, targets = state["layout"]
         self.layout = Layout(numeric, plain, classes, bool(targets))
         self.state = {part: {name: np.array(a) for name, a in held.items()} for part, held in arrays.items()}
@@ -269,16 +268,23 @@ def check_parts(found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
         )
 
 
-def check_members(found: Arrays, expected: Arrays) -> None:
-    """Refuse the state of a mixture of other members: in C its arrays would be read beyond their ends.
+def check_arrays(found: Mapping[str, Arrays], expected: Mapping[str, Arrays], *, mixture: str) -> None:
+    """Refuse parts of another version, or a mixture of other members: in C arrays would be read beyond their ends.
+
+    Args:
+        found: part -> arrays of the state.
+        expected: part -> arrays of the pool.
+        mixture: the part that mixes members.
 
     Raises:
-        ValueError: names of arrays or the number of members differ.
+        ValueError: parts, names of arrays or the number of members differ.
     """
-    if found.keys() != expected.keys() or found["hedge"].shape != expected["hedge"].shape:
+    check_parts(found, expected)
+    other = [part for part, arrays in expected.items() if found[part].keys() != arrays.keys()]
+    if other or found[mixture]["hedge"].shape != expected[mixture]["hedge"].shape:
         raise ValueError(
-            f"the state mixes members as {found['hedge'].shape}, this pool as {expected['hedge'].shape}; use the version"
-            " that wrote it, or start afresh in another folder"
+            f"the state's {', '.join(other) or 'members'} are not those of this version; use the version that wrote it,"
+            " or start afresh in another folder"
         )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from streamnn.operations import FloatArray, IntArray, Kind, Operations
 from streamnn.pool import label_mixer, label_sets, maps, net, replay, votes
-from streamnn.pool.classifier import PREDICT, check_members, check_parts, pieces, widened
+from streamnn.pool.classifier import PREDICT, check_arrays, pieces, widened
 from streamnn.pool.engines import Parts
 from streamnn.pool.inputs import Inputs
 from streamnn.pool.layout import Arrays, Layout
@@ -124,8 +124,7 @@ class LabelPool:
         Raises:
             ValueError: the state belongs to another pool.
         """
-        check_parts(state["arrays"], self.state)
-        check_members(state["arrays"]["mixer"], self.state["mixer"])
+        check_arrays(state["arrays"], self.state, mixture="mixer")
         numeric, plain = state["layout"]
         self.layout = Layout(numeric, plain, 0, False)
         self.state = {part: {name: np.array(a) for name, a in held.items()} for part, held in state["arrays"].items()}

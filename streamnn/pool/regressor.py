@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from streamnn.operations import Kind, Operations
 from streamnn.pool import blend, maps, net, replay, squares, values
-from streamnn.pool.classifier import PENDING, PREDICT, check_members, check_parts, pieces, widened
+from streamnn.pool.classifier import PENDING, PREDICT, check_arrays, pieces, widened
 from streamnn.pool.engines import Parts
 from streamnn.pool.layout import Arrays, ValueLayout
 from streamnn.pool.presets import VALUE_NETWORKS, Preset
@@ -146,8 +146,7 @@ class ValuePool:
         Raises:
             ValueError: the state belongs to another pool.
         """
-        check_parts(state["arrays"], self.state)
-        check_members(state["arrays"]["blend"], self.state["blend"])
+        check_arrays(state["arrays"], self.state, mixture="blend")
         self.layout = ValueLayout(*state["layout"])
         self.state = {part: {name: np.array(a) for name, a in held.items()} for part, held in state["arrays"].items()}
 

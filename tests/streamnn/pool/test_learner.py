@@ -286,8 +286,13 @@ def test_state_of_other_members_is_refused(kinds, pool, part):
     learner.encode(columns, {}, np.arange(3))
     state = learner.state_dict()
     held = state["pools"][pool]["arrays"][part]
-    held["hedge"] = held["hedge"][..., :-1]
+    whole = held["hedge"]
+    held["hedge"] = whole[..., :-1]
     with pytest.raises(ValueError, match="members"):
+        other.load_state_dict(state)
+    held["hedge"] = whole
+    del state["pools"][pool]["arrays"]["maps"]["stored"]
+    with pytest.raises(ValueError, match="maps"):
         other.load_state_dict(state)
 
 

@@ -89,6 +89,20 @@ def test_linear_equals_reference(listed):
     assert_close(a, b)
 
 
+@pytest.mark.parametrize("noisy", [True, False])
+def test_the_scale_of_a_linear_member_is_learned(noisy):
+    """Where a plane parts the classes it becomes surer than four times the logits, where labels are noise it does not."""
+    rng = np.random.default_rng(2)
+    layout = Layout(3, 0, 2, False)
+    rows = rng.normal(size=(1000, layout.width)).astype(np.float32)
+    label = (rng.random(1000) < 0.5 if noisy else rows[:, 0] > rows[:, 1]).astype(np.int32)
+    state, logp = linear.init(layout), np.full((1000, 4, 2), mixer.FLOOR)
+    linear.run(state, layout, rows, label, logp, singles(1000), first=0)
+    loss = dict(zip(linear.MEMBERS, -logp[500:, :, :][np.arange(500), :, label[500:]].mean(axis=0), strict=True))
+    assert loss["linear_scaled"] < loss["linear_x4"]
+    assert np.exp(state["sure"][0]) == pytest.approx(1.0, abs=0.5) if noisy else np.exp(state["sure"][0]) > 8
+
+
 @pytest.mark.parametrize("listed", LISTS)
 @pytest.mark.parametrize(("inputs", "classes"), [(3, 4), (600, 4), (0, 4)])
 def test_tables_equal_reference(listed, inputs, classes):
