@@ -1,5 +1,10 @@
 """Questions that a cluster does not answer at once: which are asked again, and for how long."""
 
+import gc
+import threading
+import time
+import weakref
+
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
@@ -93,3 +98,34 @@ def test_a_client_that_gets_no_answer_is_kept():
     for _ in range(2):
         with pytest.raises(LogError):
             reader.begin([Partition("t", 0)], timeout_s=1.0)
+
+
+class Client:
+    """What a call is made with."""
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_call_that_fails_holds_nothing(late):
+    """Whether it fails in time or after it was given up: its client is free at once, without the garbage collector."""
+    go, used = threading.Event(), Client()
+    free = weakref.ref(used)
+
+    def call(used=used):
+        go.wait()
+        raise LogError("failed", f"simulated: {used}")
+
+    if not late:
+        go.set()
+    gc.disable()
+    try:
+        with pytest.raises(LogError) as caught:
+            client.within(0.1 if late else 10.0, "a call", call)
+        assert caught.value.fault == ("unreachable" if late else "failed")
+        go.set()
+        del call, used, caught
+        deadline = time.monotonic() + 10.0
+        while free() is not None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert free() is None
+    finally:
+        gc.enable()
