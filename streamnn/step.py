@@ -87,9 +87,7 @@ class Step:
 
     def observe(self, state: State, event: Event) -> State:
         """Count the events' inputs into the input statistics."""
-        # the 0/1 of a category is used as it is and has no statistics
-        x = torch.where(event.plain, torch.nan, event.x)
-        return {**state, "inputs": self.standardizer.observe(state["inputs"], x, event.valid)}
+        return {**state, "inputs": self.standardizer.observe(state["inputs"], _counted(event), event.valid)}
 
     def learn(self, state: State, event: Event) -> tuple[State, Tensor]:
         """Learn events that were observed before. Returns the new state and each row's loss before learning, [B]."""
@@ -106,7 +104,7 @@ class Step:
         return self.observe(new, event), served, loss
 
     def _standardize(self, state: State, event: Event, *, own: bool) -> Tensor:
-        z = self.standardizer.transform(state["inputs"], event.x, own=own)
+        z = self.standardizer.transform(state["inputs"], _counted(event), own=own)
         as_is = torch.where(torch.isnan(event.x), 0.0, event.x)
         return torch.where(event.plain, as_is, z).to(self.dtype)
 
@@ -164,3 +162,8 @@ class Step:
     def _no_gradients(self, params: Tensors) -> Tensors:
         count = {"count": torch.zeros((), dtype=torch.int64)}
         return count if self.accumulate == 1 else {**{name: torch.zeros_like(p) for name, p in params.items()}, **count}
+
+
+def _counted(event: Event) -> Tensor:
+    """Return the inputs that have statistics, [B, F]: the 0/1 of a category is used as it is and has none."""
+    return torch.where(event.plain, torch.nan, event.x)

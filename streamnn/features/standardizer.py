@@ -95,7 +95,9 @@ class Standardizer:
         batch_mean = value.sum(0) / many
         spread = torch.where(known, value - batch_mean, 0.0)
         batch_var = (spread * spread).sum(0) / many
-        w = torch.where(some, self._weight(state["count"], count), 0.0)
+        # one row is counted with the weight that `transform` has computed for it
+        now = torch.ones_like(count) if len(x) == 1 else count
+        w = torch.where(some, self._weight(state["count"], now), 0.0)
         d = torch.where(some, batch_mean - state["mean"], 0.0)
         return {
             "count": state["count"] + count,

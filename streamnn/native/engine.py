@@ -139,7 +139,8 @@ class NativeEngine(Engine):
 
 def _kinds(kind: npt.NDArray[np.int8]) -> list[int]:
     """List the kinds of operation that occur."""
-    return [k.value for k in Kind if (kind == k.value).any()]
+    one = len(kind) > 0 and bool((kind == kind[0]).all())
+    return [int(kind[0])] if one else np.unique(kind).tolist()
 
 
 def padded(operations: Operations) -> npt.NDArray[np.int64]:

@@ -102,9 +102,11 @@ INLINE void dots_##T(int64_t M, int64_t N, int64_t K, const T *a, int64_t sam, c
     for (; n + L <= N; n += L) { \\
       V sum[L]; \\
       UNROLL for (int i = 0; i < L; i++) sum[i] = (V){0}; \\
-      for (int64_t k = 0; k < whole; k += L) { \\
+      const T *w = b + n * sbn; \\
+      for (int64_t k = 0; k < whole; k += L, w += L) { \\
         V x = *(const V *)(a + m * sam + k); \\
-        UNROLL for (int i = 0; i < L; i++) sum[i] += x * *(const V *)(b + (n + i) * sbn + k); \\
+        __asm__("" : "+r"(w)); /* one pointer: gcc would keep one for each row, and not find room for them */ \\
+        UNROLL for (int i = 0; i < L; i++) sum[i] += x * *(const V *)(w + i * sbn); \\
       } \\
       V total = fold_##T(sum); \\
       for (int64_t k = whole; k < K; k++) \\

@@ -155,11 +155,11 @@ class Program:
         held = [a.astype(np.int32) if a.dtype == np.bool_ else a for a in inputs]
         bad = self._run(
             len(kind),
-            kind.ctypes.data,
-            row.ctypes.data,
+            _address(kind),
+            _address(row),
             block.data_ptr(),
-            ctypes.byref((ctypes.c_void_p * len(held))(*[a.ctypes.data for a in held])),
-            ctypes.byref((ctypes.c_void_p * len(outputs))(*[a.ctypes.data for a in outputs])),
+            ctypes.byref((ctypes.c_void_p * len(held))(*map(_address, held))),
+            ctypes.byref((ctypes.c_void_p * len(outputs))(*map(_address, outputs))),
             scratch.data_ptr(),
         )
         return not bad
@@ -213,6 +213,12 @@ class Program:
             + LOOP % ("".join(cases), _finite(inputs))
         )
         return text, [outputs[slot] for slot in sorted(outputs)]
+
+
+def _address(a: Array) -> int:
+    """Return where an array lies; `ctypes.data` takes several times as long."""
+    place: int = a.__array_interface__["data"][0]
+    return place
 
 
 def aligned(size: int) -> Tensor:
