@@ -21,7 +21,7 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """Events per second over several rounds."""
+    """Events per second of processor time over several rounds."""
 
     median: float
     lowest: float
@@ -34,8 +34,9 @@ class Rate:
 
 
 def measure(sides: Mapping[str, Side], *, rounds: int, seconds: float) -> dict[str, Rate]:
-    """Time every side `rounds` times, in turn, for about `seconds` each time.
+    """Time every side `rounds` times, in turn, for about `seconds` of this process's processor time each time.
 
+    What other processes take of the processor is not counted; how they empty its caches is.
     Each is called once before, untimed: that compiles and fills caches.
     """
     for side in sides.values():
@@ -43,9 +44,9 @@ def measure(sides: Mapping[str, Side], *, rounds: int, seconds: float) -> dict[s
     found: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(rounds):
         for name, side in sides.items():
-            done, began = 0, time.perf_counter()
-            while not done or time.perf_counter() - began < seconds:
+            done, began = 0, time.process_time()
+            while not done or time.process_time() - began < seconds:
                 side.run(side.events)
                 done += side.events
-            found[name].append(done / (time.perf_counter() - began))
+            found[name].append(done / (time.process_time() - began))
     return {name: Rate.of(values) for name, values in found.items()}
