@@ -402,13 +402,18 @@ class FastWriter:
             # a fatal error, such as of a fenced producer, is raised here, and reports that follow it get lost with it
             fatal = error.args[0] if isinstance(error, KafkaException) else error.__cause__ or error
             told = translated(fatal, "fenced") if isinstance(fatal, KafkaError) else LogError("fenced", str(fatal))
-            self._failed += [(record, told) for record in self._under_way.values()]
+            known = {id(record) for record, _ in self._failed}
+            self._failed += [(record, told) for record in self._under_way.values() if id(record) not in known]
             self._under_way.clear()
 
     def _done(self, number: int, error: KafkaError | None, _: object) -> None:
-        record = self._under_way.pop(number, None)
-        if error is not None and record is not None:
-            self._failed.append((record, translated(error, "failed")))
+        # flush reports on while a fatal error is on its way out, and this ends anywhere, with that error: a record is no longer
+        # under way only once it is known what became of it
+        record = self._under_way.get(number)
+        if record is not None:
+            if error is not None:
+                self._failed.append((record, translated(error, "failed")))
+            del self._under_way[number]
 
 
 def _reach(client: Consumer | Producer, errors: Errors, connection: KafkaConnection, wait_s: float | None) -> None:

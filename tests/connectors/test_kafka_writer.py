@@ -1,0 +1,45 @@
+"""A writer of confluent-kafka: no report of a delivery, however it ends, loses a record."""
+
+import pytest
+
+from connectors.kafka.client import Outgoing
+from connectors.kafka.fast_client import FastWriter
+from connectors.kafka.fast_faults import Errors
+
+
+class Report:
+    """An error whose looking at ends with another one, as calls do while a fatal error is on its way out."""
+
+    def code(self):
+        raise SystemError("returned a result with an exception set")
+
+
+class Client:
+    """A producer that reports deliveries when it is told to."""
+
+    def __init__(self):
+        self.reports = []
+
+    def produce(self, *_args, on_delivery, **_settings):
+        self.reports.append(on_delivery)
+
+    def poll(self, _timeout_s):
+        return 0
+
+    def flush(self, _timeout_s):
+        while self.reports:
+            error = Report() if len(self.reports) == 2 else None
+            self.reports.pop(0)(error, None)
+
+
+@pytest.mark.parametrize("records", [2, 3, 5])
+def test_a_report_that_ends_with_a_fatal_error_loses_no_record(records):
+    """The record of that report, and all that follow, are given back once; those reported before are delivered."""
+    writer = FastWriter(Client(), {}, Errors())
+    given = [Outgoing("t", b"%d" % number) for number in range(records)]
+    for record in given:
+        writer.produce(record)
+    settled = writer.settle(1.0)
+    assert [record for record, _ in settled.failed] == given[-2:]
+    assert settled.waiting == 0
+    assert writer.settle(1.0).failed == ()
