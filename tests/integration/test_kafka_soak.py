@@ -28,7 +28,7 @@ SEED = int(os.environ.get("STREAMNN_SOAK_SEED", "0")) or time.time_ns() % 1_000_
 RATE = min(50.0, 60_000 / max(SOAK_S, 1.0))  # events a second; the verifier learns every one of them anew, three times
 PARTITIONS = 4
 MORE_MB = 12.0
-MORE_FILES = 20  # two producers of confluent-kafka: one whose commit never returns keeps eight to ten
+MORE_FILES = 20  # as two producers of confluent-kafka have; so many were seen once, and what held them is not known
 LEAST_SAMPLES = 40
 
 
