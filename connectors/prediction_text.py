@@ -106,10 +106,8 @@ def _likelihoods(classes: Sequence[object], probabilities: FloatArray) -> list[s
     """
     names = [label if isinstance(label, str) else _json(label) for label in classes]
     absent = np.isnan(probabilities)
-    if not absent.any() and names:
-        return _likelihoods_of(names, probabilities)
-    if (absent == absent[:1]).all():
-        there = np.flatnonzero(~absent[0]) if len(absent) else ()
+    if (absent == absent[:1]).all():  # most blocks
+        there = np.flatnonzero(~absent[:1].any(axis=0))
         if not len(there):
             return [_NULL] * len(absent)
         return _likelihoods_of([names[c] for c in there], probabilities[:, there])

@@ -235,13 +235,12 @@ DECOMPOSITIONS: dict[Any, Callable[..., Any]] = (
     dict(core_aten_decompositions())
     | get_decompositions(
         [
-            aten.addmm, aten.addmv, aten.mv, aten.dot, aten.gelu, aten.gelu_backward, aten.silu, aten.silu_backward,
-            aten.mish, aten.mish_backward, aten.softplus, aten.softplus_backward, aten.elu, aten.elu_backward,
-            aten.leaky_relu, aten.leaky_relu_backward, aten.hardtanh, aten.huber_loss, aten.logsumexp,
-            aten.threshold_backward, aten.tanh_backward, aten.sigmoid_backward, aten._log_softmax_backward_data,
-            aten._softmax_backward_data, aten.native_layer_norm_backward, aten.native_group_norm, aten.baddbmm,
-            aten.clamp_min, aten.clamp_max, aten.native_batch_norm, aten.celu, aten.masked_fill,
-            aten._native_batch_norm_legit, aten._native_batch_norm_legit_no_training,
+            aten.addmv, aten.mv, aten.dot, aten.gelu, aten.gelu_backward, aten.silu, aten.silu_backward, aten.mish,
+            aten.mish_backward, aten.softplus, aten.softplus_backward, aten.elu, aten.elu_backward, aten.leaky_relu,
+            aten.leaky_relu_backward, aten.hardtanh, aten.huber_loss, aten.tanh_backward, aten.sigmoid_backward,
+            aten._softmax_backward_data, aten.native_group_norm, aten.baddbmm, aten.clamp_min, aten.clamp_max,
+            aten.native_batch_norm, aten.celu, aten.masked_fill, aten._native_batch_norm_legit,
+            aten._native_batch_norm_legit_no_training,
         ]
     )
     | {
