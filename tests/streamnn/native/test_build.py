@@ -81,14 +81,19 @@ def test_a_library_is_built_once_and_kept_for_its_user_alone():
     assert kept("*.c").read_text() == SOURCE
 
 
+def _write(path, data):
+    path.unlink()  # this process has the old file loaded, and would die at its end if that lost its bytes
+    path.write_bytes(data)
+
+
 def _truncate(path):
-    path.write_bytes(path.read_bytes()[:1000])
+    _write(path, path.read_bytes()[:1000])
 
 
 def _flip(path):
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
-    path.write_bytes(data)
+    _write(path, data)
 
 
 def _unseal(path):
