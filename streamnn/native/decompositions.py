@@ -60,6 +60,17 @@ def _log_softmax_backward(grad: Tensor, y: Tensor, dim: int, input_dtype: torch.
     return grad - y.exp() * grad.sum(dim, True)
 
 
+def _binary_cross_entropy(
+    x: Tensor, target: Tensor, weight: Tensor | None = None, pos_weight: Tensor | None = None, reduction: int = 1
+) -> Tensor:
+    log_likelihood = torch.minimum(torch.zeros_like(x), x) - torch.log1p(torch.exp(-torch.abs(x)))
+    if pos_weight is not None:
+        log_likelihood = ((pos_weight - 1) * target + 1) * log_likelihood
+    losses = (1 - target) * x - log_likelihood
+    losses = losses if weight is None else losses * weight
+    return losses if reduction == 0 else losses.mean() if reduction == 1 else losses.sum()
+
+
 def _logsumexp(x: Tensor, dim: Sequence[int], keepdim: bool = False) -> Tensor:
     dims = tuple(dim)
     top = x.amax(dims, True)
@@ -249,6 +260,7 @@ DECOMPOSITIONS: dict[Any, Callable[..., Any]] = (
         aten.sgn.default: torch.sign,
         aten._log_softmax.default: _log_softmax,
         aten._log_softmax_backward_data.default: _log_softmax_backward,
+        aten.binary_cross_entropy_with_logits.default: _binary_cross_entropy,
         aten.logsumexp.default: _logsumexp,
         aten.addmm.default: _addmm,
         aten.masked_fill.Scalar: _masked_fill,

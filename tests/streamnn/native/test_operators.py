@@ -92,7 +92,8 @@ BINARY = {
     "clamp": lambda x, y: torch.clamp(x, max=y), "floor": lambda x, y: torch.div(x, y, rounding_mode="floor"),
     "trunc": lambda x, y: torch.div(x, y, rounding_mode="trunc"), "huber": lambda x, y: fn.huber_loss(x, y, reduction="none"),
     "smooth": lambda x, y: fn.smooth_l1_loss(x, y, reduction="none"), "mse": lambda x, y: fn.mse_loss(x, y),
-    "bce": lambda x, y: fn.binary_cross_entropy_with_logits(x, y, reduction="none"), "addcmul": lambda x, y: torch.addcmul(x, x, y, value=0.5),
+    "bce": lambda x, y: fn.binary_cross_entropy_with_logits(x, y, reduction="none"),
+    "bce_weights": lambda x, y: fn.binary_cross_entropy_with_logits(x, y, y, pos_weight=torch.tensor(3.0)), "addcmul": lambda x, y: torch.addcmul(x, x, y, value=0.5),
     "fmod": torch.fmod, "remainder": torch.remainder, "floor_divide": torch.floor_divide,
     "outer": torch.outer, "xlogy": lambda x, y: torch.xlogy(x, y.abs()), "masked": lambda x, y: x.masked_fill(y > 0, -1.0),
 }  # fmt: skip
