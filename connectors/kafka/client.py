@@ -206,7 +206,7 @@ class LogReader(Protocol):
         """Fetch from them again."""
 
     def commit(self, offsets: Mapping[Partition, int], note: str, *, timeout_s: float) -> None:
-        """Store positions under the group."""
+        """Store positions under the group. One that was given up may be stored yet, but not after a later one."""
 
     def committed(self, partitions: Collection[Partition], *, timeout_s: float) -> dict[Partition, Committed]:
         """Return what is stored under the group; partitions without anything are left out."""

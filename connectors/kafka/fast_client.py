@@ -69,6 +69,8 @@ class FastLibrary:
             "allow.auto.create.topics": False,
             "enable.partition.eof": True,
             "fetch.wait.max.ms": 100,
+            # a broker answers a fetch soon, with nothing if need be; what is written on a silent connection waits after this
+            "socket.timeout.ms": 4_000,
             "queued.max.messages.kbytes": 16 * 1024,
             "topic.metadata.refresh.interval.ms": 10_000,
             "error_cb": errors,
@@ -137,6 +139,7 @@ class FastReader:
         self._isolation = IsolationLevel.READ_COMMITTED if committed_only else IsolationLevel.READ_UNCOMMITTED
         self._positions: dict[Partition, int] = {}
         self._held: LogError | None = None
+        self._committing = False  # whether a commit has not returned
 
     def partitions(self, topic: str, *, timeout_s: float) -> tuple[int, ...]:
         """Return the partition numbers of a topic."""
@@ -221,10 +224,20 @@ class FastReader:
             self._consumer.resume([TopicPartition(p.topic, p.number) for p in partitions])
 
     def commit(self, offsets: Mapping[Partition, int], note: str, *, timeout_s: float) -> None:
-        """Commit; the library has its own time-out."""
-        del timeout_s
-        with Translating("failed"):
-            self._consumer.commit(offsets=_noted(offsets, note), asynchronous=False)
+        """Commit. The library knows no time-out: where a connection has gone silent it waits for 8 s and more."""
+        if self._committing:
+            raise LogError("unreachable", "the commit before has not been answered yet")
+        consumer = self._consumer
+
+        def work() -> None:
+            try:
+                with Translating("failed"):
+                    consumer.commit(offsets=_noted(offsets, note), asynchronous=False)
+            finally:
+                self._committing = False
+
+        self._committing = True
+        within(timeout_s, "committing positions", work)
 
     def committed(self, partitions: Collection[Partition], *, timeout_s: float) -> dict[Partition, Committed]:
         """Return what is committed."""
@@ -236,7 +249,8 @@ class FastReader:
 
     def close(self) -> None:
         """Close."""
-        self._consumer.close()
+        if not self._committing:  # else the commit returns by itself, and not after this
+            self._consumer.close()
         del self._admin  # now, with its threads and sockets
 
     def _offsets(self, partitions: Collection[Partition], which: Any, timeout_s: float) -> dict[Partition, int]:

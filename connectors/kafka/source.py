@@ -39,6 +39,7 @@ from connectors.records import Chunk
 _log = logging.getLogger(__name__)
 
 _ASK_S = 0.5  # what a broker is given to answer while the loop waits for us
+_COMMIT_S = 2.0  # likewise, for a commit: what has not been answered then comes with the next
 _POLL_S, _POLLS = 0.1, 10
 _SHORTEST_POLL_S = 0.001
 _MOST_POLLED = 5_000
@@ -232,7 +233,7 @@ class KafkaSource:
             self._expired = self._expired[-_MOST_NOTED:]
         try:
             if self._commits:
-                reader.commit(self._positions(offset), self.note, timeout_s=5.0)
+                reader.commit(self._positions(offset), self.note, timeout_s=_COMMIT_S)
             self._take_up(reader)
         except LogError as error:
             if error.fault in {"refused", "configuration"}:

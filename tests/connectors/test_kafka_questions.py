@@ -129,3 +129,42 @@ def test_a_call_that_fails_holds_nothing(late):
         assert free() is None
     finally:
         gc.enable()
+
+
+class Committing:
+    """A consumer of which a commit returns only when it is let go."""
+
+    def __init__(self):
+        self.go, self.commits, self.closed = threading.Event(), [], False
+
+    def commit(self, *, offsets, asynchronous):
+        assert not asynchronous
+        self.go.wait(60.0)
+        self.commits.append([place.offset for place in offsets])
+
+    def close(self):
+        self.closed = True
+
+
+def test_a_commit_without_an_answer_is_not_waited_for():
+    """It is given up; until it has returned no other begins, which it could overtake, and nothing is closed under it."""
+    consumer = Committing()
+    reader = FastReader(consumer, lambda: None, committed_only=True)
+    for offset in (1, 2):
+        with pytest.raises(LogError) as told:
+            reader.commit({Partition("t", 0): offset}, "", timeout_s=0.05)
+        assert told.value.fault == "unreachable"
+    consumer.go.set()
+    until = time.monotonic() + 60.0
+    while consumer.commits != [[1], [3]] and time.monotonic() < until:
+        try:
+            reader.commit({Partition("t", 0): 3}, "", timeout_s=60.0)
+        except LogError:
+            time.sleep(0.001)
+    assert consumer.commits == [[1], [3]]
+    consumer.go.clear()
+    with pytest.raises(LogError):
+        reader.commit({Partition("t", 0): 4}, "", timeout_s=0.05)
+    reader.close()
+    consumer.go.set()
+    assert not consumer.closed
