@@ -4,7 +4,8 @@ Needs STREAMNN_DATA, KAFKA_LIBS and Java 17. A broker of its own (one node, 4 pa
 and again until there are enough records. Each side runs in a process of its own, on the same topic, in turns:
 
     ceiling    the client's own consumer and producer with our settings: values and keys copied, nothing else
-    no model   our source and sink: records decoded, a constant prediction for each encoded and delivered with its headers
+    in and out    our source and sink: records decoded, a constant prediction for each encoded and delivered with its headers
+    no model   the whole loop but features and network: in blocks, scored, watched for drift; a constant is served
     single, best    `streamnn run` as it is, without its telemetry: decode, predict, score, learn, encode, deliver
 
 A rate is records over seconds from the opened source to the last acknowledgement (or commit), a last checkpoint included;
@@ -25,8 +26,8 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,10 @@ from pipeline.config import Config
 from pipeline.outside import connect
 from pipeline.settings import read_settings
 from pipeline.tasks import resolve
+from streamnn.chunks import EncodedChunk
+from streamnn.features.index import Column
+from streamnn.learner import Learner
+from streamnn.operations import IntArray, Operations, Results, Rows
 from tests.integration import helpers
 from tests.recorded import data_folder
 
@@ -53,7 +58,8 @@ ROOT = Path(__file__).parent.parent.parent
 PARTITIONS = 4
 CHUNK = 4096
 DELIVERIES = ("at_least_once", "transactional")
-SIDES = ("ceiling", *(f"{side} {delivery}" for side in ("no model", "single", "best") for delivery in DELIVERIES))
+LOOPS = ("no model", "single", "best")
+SIDES = ("ceiling", *(f"{side} {delivery}" for side in ("in and out", *LOOPS) for delivery in DELIVERIES))
 WARM, AT_RATE = 5_000, 1_000
 WARM_S, WAIT_S = 3.0, 20.0
 SPARE = 10_000
@@ -135,10 +141,33 @@ def timed(space: argparse.Namespace, records: int, work: Callable[[], object]) -
     return Took(records, seconds, own, processor_s(space.broker) - broker)
 
 
-def run_model(space: argparse.Namespace, folder: Path, records: int) -> Took:
+class Nothing(Learner):
+    """No model: labels are read, for the scores, and the same is served for every event."""
+
+    def encode(
+        self, columns: Mapping[str, Column], labels: Mapping[str, Column], number: IntArray, *, batch: int = 1
+    ) -> EncodedChunk:
+        """Lay out the labels alone."""
+        if not self.built:
+            super().encode(columns, labels, number, batch=batch)
+        known = self.targets.encode(labels, len(number), head=self.head)
+        return EncodedChunk(Rows(np.zeros((len(number), 0)), known.y, number), known.truth)
+
+    def run(self, rows: Rows, operations: Operations, *, rate: float, clear: bool = False) -> Results:
+        """Serve a constant."""
+        return Results(np.full((len(rows), self.head.width), 0.75), np.full(len(rows), 0.5))
+
+
+def run_loop(space: argparse.Namespace, folder: Path, records: int) -> Took:
     """Decode, predict, learn, encode."""
     out = helpers.topic(space.bootstrap, PARTITIONS)
     run = assemble(settings(space, space.topic, out, folder / out, records))
+    learner = run.loop.parts.learner
+    if space.side.startswith("no model"):
+        assert isinstance(learner, Learner)
+        nothing = Nothing(learner.spec)
+        nothing.targets = learner.targets
+        run.loop.parts = replace(run.loop.parts, learner=nothing)
     run.loop.open(run.checkpoint)
     took = timed(space, records, lambda: run.loop.run(stop=lambda: False, report=lambda _: None))
     assert run.loop.failure is None, run.loop.failure
@@ -147,7 +176,7 @@ def run_model(space: argparse.Namespace, folder: Path, records: int) -> Took:
     return took
 
 
-def run_without(space: argparse.Namespace, folder: Path, records: int) -> Took:
+def run_in_and_out(space: argparse.Namespace, folder: Path, records: int) -> Took:
     """Decode, encode."""
     out = helpers.topic(space.bootstrap, PARTITIONS)
     config = settings(space, space.topic, out, folder / out, records)
@@ -237,7 +266,7 @@ def run_ceiling(space: argparse.Namespace, folder: Path, records: int) -> Took:
 def run_side(space: argparse.Namespace) -> None:
     """Do what a side's process does: once for a few records, then for all."""
     side = space.side.rpartition(" ")[0]
-    run = {"single": run_model, "best": run_model, "no model": run_without}.get(side, run_ceiling)
+    run = run_in_and_out if side == "in and out" else run_loop if side in LOOPS else run_ceiling
     with tempfile.TemporaryDirectory() as folder:
         run(space, Path(folder), WARM)
         took = run(space, Path(folder), space.records)
