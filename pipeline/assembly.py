@@ -335,6 +335,7 @@ def learner_spec(config: Config, resolved: Resolved) -> LearnerSpec:
             dtype=n.dtype,
             seed=config.seed,
             engine=config.model.engine,
+            foresee=config.mode.batch if config.mode.batch > 1 and is_live(config.stream) else 0,
         ),
     )
 

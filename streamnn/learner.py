@@ -53,6 +53,8 @@ class LearnerSpec:
         seed: start weights, dropout and hashing depend on it alone.
         engine: eager (torch, step by step), native (compiled C) or auto: native where it can be, else eager with a
             warning that says why.
+        foresee: micro-batches of any size up to this may come at any moment, so what they need is compiled in the
+            background; 0 compiles for each size when it first comes. No result depends on it.
     """
 
     targets: tuple[TargetSpec, ...]
@@ -69,6 +71,7 @@ class LearnerSpec:
     dtype: Literal["float32", "float64"] = "float32"
     seed: int = 0
     engine: EngineName = "auto"
+    foresee: int = 0
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
@@ -77,6 +80,8 @@ class LearnerSpec:
             raise ValueError(f"engine is {self.engine!r}; use one of {', '.join(get_args(EngineName))}")
         if self.accumulate < 1:
             raise ValueError(f"accumulate is {self.accumulate}, but at least 1 micro-batch makes an update")
+        if self.foresee < 0:
+            raise ValueError(f"foresee is {self.foresee}, expected the events of the largest micro-batch, or 0")
 
 
 class Learner:
@@ -101,6 +106,7 @@ class Learner:
         self._inputs_at_start: int | None = None
         self._step: Step | None = None
         self._state: State = {}
+        self._parameters = 0
 
     @property
     def built(self) -> bool:
@@ -135,7 +141,7 @@ class Learner:
     @property
     def parameters(self) -> int:
         """How many weights there are."""
-        return sum(p.numel() for p in self._state.get("params", {}).values())
+        return self._parameters
 
     def encode(
         self,
@@ -236,7 +242,7 @@ class Learner:
         self.targets.load_state_dict(state["targets"])
         self.growths = dict(state["growths"])
         if state["inputs_at_start"] < 0:
-            self._inputs_at_start, self._step, self._state = None, None, {}
+            self._inputs_at_start, self._step, self._state, self._parameters = None, None, {}, 0
             return
         self._build(int(state["inputs_at_start"]))
         problems = differences(self._state, state["tensors"])
@@ -254,6 +260,8 @@ class Learner:
             return self._engine
         try:
             self._native.prepare_all(self._made(), self._state, operations)
+            if self.spec.foresee:
+                self._native.foresee(self._made(), self._state, self.spec.foresee)
         except (CompilerError, UnsupportedOperatorError) as error:
             if self.spec.engine == "native":
                 raise
@@ -290,6 +298,7 @@ class Learner:
         params = self._widen(params, inputs=range(active), outputs=range(head.width), width=head.width)
         buffers = {name: b.detach().clone() for name, b in network.named_buffers()}
         self._state = self._step.init(params, buffers, self.features.capacity)
+        self._parameters = sum(p.numel() for p in params.values())
 
     def _widen(
         self, params: Mapping[str, Tensor], *, inputs: Sequence[int], outputs: Sequence[int], width: int
@@ -317,7 +326,7 @@ class Learner:
         fresh = self._step.init(params, old["buffers"], self.features.capacity)
         places = {"input": range(inputs), "output": outputs}
         growing = step.network.growing
-        new: State = {}
+        new: dict[str, dict[str, Tensor]] = {}
         for part, tensors in fresh.items():
             if part == "inputs":
                 new[part] = {name: embed(old[part][name], t, {0: range(inputs)}) for name, t in tensors.items()}
@@ -333,7 +342,7 @@ class Learner:
                 }
             else:
                 new[part] = tensors
-        self._state = new
+        self._state, self._parameters = new, sum(p.numel() for p in params.values())
 
 
 def differences(expected: Mapping[str, Mapping[str, Tensor]], found: Mapping[str, Mapping[str, Tensor]]) -> list[str]:

@@ -58,9 +58,11 @@ class Operations:
         Raises:
             ValueError: one does not, or has no rows.
         """
-        wrong = np.flatnonzero((self.start < 0) | (self.start >= self.stop) | (self.stop > rows))
-        if len(wrong):
-            at = wrong[0]
+        if not len(self):
+            return
+        least, shortest = np.minimum.reduce(self.start), np.minimum.reduce(self.stop - self.start)
+        if least < 0 or shortest < 1 or np.maximum.reduce(self.stop) > rows:
+            at = np.flatnonzero((self.start < 0) | (self.start >= self.stop) | (self.stop > rows))[0]
             raise ValueError(
                 f"operation {at} concerns rows [{self.start[at]}, {self.stop[at]}), expected at least one row within"
                 f" the {rows} given; pass the rows that the operations were made for"

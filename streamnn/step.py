@@ -14,6 +14,7 @@ The state is a nested dict of tensors: `params`, `buffers` (of layers), `optimiz
 Axes: B samples (1 in sample mode), F input capacity, W head width.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -27,7 +28,7 @@ from streamnn.networks import MLP
 from streamnn.optimizers import Optimizer
 
 Tensors = dict[str, Tensor]
-State = dict[str, dict[str, Tensor]]
+State = Mapping[str, Tensors]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,13 @@ import os
 import platform
 import shlex
 import shutil
+import signal
 import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -38,6 +40,7 @@ FLAGS = [
 # different loops over the same numbers (a row alone, a row among others) need not contract alike
 STRICT = [*FLAGS, "-ffp-contract=off"]
 TIMEOUT_S = 300
+ASK_S = 0.2  # between two questions whether a library is still needed
 
 
 class CompilerError(RuntimeError):
@@ -98,15 +101,23 @@ def cache_folder() -> Path:
     return folder
 
 
-def load(source: str, *, flags: Sequence[str] = FLAGS) -> tuple[ctypes.CDLL, bool]:
+def never() -> bool:
+    """Give nothing up."""
+    return False
+
+
+def load(
+    source: str, *, flags: Sequence[str] = FLAGS, given_up: Callable[[], bool] = never
+) -> tuple[ctypes.CDLL, bool]:
     """Build C source, or take it from the cache. Returns the library and whether it had to be built.
 
     Args:
         source: C.
         flags: FLAGS, or STRICT where one value may be computed by different loops.
+        given_up: asked again and again while the compiler runs, whether nobody needs it any more.
 
     Raises:
-        CompilerError: there is no compiler, or it does not accept the source.
+        CompilerError: there is no compiler, it does not accept the source, or it was given up.
     """
     compiler = find_compiler(os.environ.get("CC"))
     # the command too: CC may hold flags of its own
@@ -117,12 +128,12 @@ def load(source: str, *, flags: Sequence[str] = FLAGS) -> tuple[ctypes.CDLL, boo
         path = folder / f"step-{key}.so"
         if _trusted(path):
             return ctypes.CDLL(str(path)), False
-        _build(compiler, source, path, flags)
+        _build(compiler, source, path, flags, given_up)
     except OSError as error:  # no place to keep it: build for this process alone
         folder = Path(tempfile.mkdtemp(prefix="streamnn-"))
         path = folder / f"step-{key}.so"
         try:
-            _build(compiler, source, path, flags)
+            _build(compiler, source, path, flags, given_up)
             return ctypes.CDLL(str(path)), True
         except OSError as again:
             raise CompilerError(f"cannot build the native step: {again}") from error
@@ -144,24 +155,13 @@ def _trusted(path: Path) -> bool:
         return False
 
 
-def _build(compiler: Compiler, source: str, path: Path, flags: Sequence[str]) -> None:
+def _build(
+    compiler: Compiler, source: str, path: Path, flags: Sequence[str], given_up: Callable[[], bool]
+) -> None:  # fmt: skip
     with tempfile.TemporaryDirectory(dir=path.parent, prefix="build-") as work:
         code, built = Path(work) / "step.c", Path(work) / "step.so"
         code.write_text(source, encoding="ascii")
-        try:
-            subprocess.run(
-                [*compiler.command, *flags, str(code), "-o", str(built), "-lm"],
-                capture_output=True,
-                text=True,
-                timeout=TIMEOUT_S,
-                check=True,
-            )
-        except subprocess.CalledProcessError as error:
-            raise CompilerError(
-                f"{shlex.join(compiler.command)} ({compiler.version}) failed: {error.stderr.strip()[-500:]}"
-            ) from error
-        except subprocess.TimeoutExpired as error:
-            raise CompilerError(f"{shlex.join(compiler.command)} took longer than {TIMEOUT_S} s") from error
+        _compile(compiler, [*flags, str(code), "-o", str(built), "-lm"], given_up)
         built.chmod(0o600)
         seal = Path(work) / "seal"
         seal.write_text(hashlib.sha256(built.read_bytes()).hexdigest(), encoding="ascii")
@@ -170,3 +170,31 @@ def _build(compiler: Compiler, source: str, path: Path, flags: Sequence[str]) ->
         code.replace(path.with_suffix(".c"))  # kept beside it, so that a person can read what ran
         seal.replace(path.with_suffix(".sha256"))
         built.replace(path)
+
+
+def _compile(compiler: Compiler, arguments: Sequence[str], given_up: Callable[[], bool]) -> None:
+    name, ends = shlex.join(compiler.command), time.monotonic() + TIMEOUT_S
+    # a session of its own, so that what the compiler starts ends with it
+    with subprocess.Popen(
+        [*compiler.command, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            while True:
+                try:
+                    said = process.communicate(timeout=ASK_S)[1]
+                    break
+                except subprocess.TimeoutExpired as error:
+                    if time.monotonic() > ends:
+                        raise CompilerError(f"{name} took longer than {TIMEOUT_S} s") from error
+                    if given_up():
+                        raise CompilerError(f"{name} was given up") from error
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGTERM)
+    if process.returncode:
+        raise CompilerError(f"{name} ({compiler.version}) failed: {said.strip()[-500:]}")

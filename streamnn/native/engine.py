@@ -3,8 +3,12 @@
 Results are those of the eager engine to float tolerance, and do not depend on how a stream is cut into calls.
 """
 
-from collections.abc import Iterable, Sequence
+import copy
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,11 +16,17 @@ import torch
 from torch import Tensor
 
 from streamnn.engine import Control, EagerEngine, Engine
+from streamnn.native.ahead import Ahead
+from streamnn.native.build import never
+from streamnn.native.held import HeldState, Names
+from streamnn.native.outline import Outline, next_power
 from streamnn.native.program import Operation, Program
 from streamnn.operations import Kind, Operations, Results, Rows
 from streamnn.step import Event, State, Step
 
 FORGET = len(Kind)  # the operation by which the optimizer forgets
+SERVED, LOSS = 0, 1  # where outputs go
+_PRECISION: dict[torch.dtype, type[np.floating[Any]]] = {torch.float32: np.float32, torch.float64: np.float64}
 # rows of a padded micro-batch above which torch's own kernels run it: up to here they were never faster in one thread, from
 # 8-64-64-2 to 784-256-256-7 (tests/benchmarks/batch.py)
 LARGEST = 1024
@@ -33,8 +43,11 @@ class NativeEngine(Engine):
     def __init__(self) -> None:
         self._step: Step | None = None
         self._programs: dict[int, Program] = {}
-        self._kinds: dict[int, frozenset[int]] = {}
-        self._latest: tuple[State, Tensor, int] | None = None  # what was returned last, the block it lies in, its size
+        self._met = frozenset[int]()  # kinds of operation
+        self._ahead: Ahead | None = None
+        self._outlined: Outline | None = None  # of the list that is prepared for
+        self._foreseen = 0  # the size up to which all programs, with all kinds met, have been asked for
+        self._names: Names = {}  # of the state's tensors
         self._large = EagerEngine()
         self.compilations = 0
 
@@ -46,29 +59,61 @@ class NativeEngine(Engine):
             CompilerError: there is no compiler, or it failed.
         """
         if self._step is not step:
-            self._programs, self._latest, self._step = {}, None, step
-        wanted, known = frozenset(kinds) | {FORGET}, self._kinds.get(size, frozenset())
-        if size not in self._programs or not wanted <= known:
-            self._kinds[size] = known | wanted
-            self._programs[size], self._latest = compile_step(step, state, self._kinds[size], size), None
+            self._forget(step, state)
+        wanted, program = frozenset(kinds) | {FORGET}, self._programs.get(size)
+        if program is None or not wanted <= program.kinds:
+            if program is not None:
+                wanted |= program.kinds
+            program = self._ahead.take(size, wanted) if self._ahead else None
+            self._programs[size] = program or compile_step(step, state, wanted, size)
             self.compilations += 1
         return self._programs[size]
 
+    def foresee(self, step: Step, state: State, most: int) -> None:
+        """Have compiled, in the background, what micro-batches of any size up to `most` need for the kinds of operation met."""
+        if self._step is not step:
+            self._forget(step, state)
+        if self._foreseen == most or not self._met:
+            return
+        self._foreseen = most
+        if self._ahead is None:
+            self._ahead = _ahead_of(step, state)
+            weakref.finalize(self, self._ahead.stop)
+        kinds = self._met | {FORGET}
+        sizes = [1 << i for i in reversed(range(min(next_power(most), LARGEST).bit_length()))]
+        self._ahead.ask([n for n in sizes if n not in self._programs or not kinds <= self._programs[n].kinds], kinds)
+
+    def _forget(self, step: Step, state: State) -> None:
+        """Begin anew with another step."""
+        if self._ahead is not None:
+            self._ahead.stop()
+        self._programs, self._ahead, self._foreseen, self._step = {}, None, 0, step
+        self._names = {part: list(tensors) for part, tensors in state.items()}
+
     def prepare_all(self, step: Step, state: State, operations: Operations) -> None:
         """Compile whatever a list of operations needs; raises as `prepare` does."""
-        sizes = padded(operations)
-        one = len(sizes) > 0 and bool((sizes == sizes[0]).all())
-        for size in [int(sizes[0])] if one else np.unique(sizes).tolist():
+        outline = self._outlined = Outline.of(operations)
+        for size, kinds in outline.needed:
+            if not kinds <= self._met:
+                self._met, self._foreseen = self._met | kinds, 0
             if size <= LARGEST:
-                self.prepare(step, state, _kinds(operations.kind[sizes == size]), size)
+                self.prepare(step, state, kinds, size)
 
     def _run(
         self, step: Step, state: State, rows: Rows, operations: Operations, control: Control
     ) -> tuple[State, Results, bool]:
-        sizes = padded(operations)
+        outline = self._outlined
+        if outline is None or outline.operations is not operations:
+            outline = Outline.of(operations)
+        self._outlined = None  # the next list may lie in the same memory
+        if len(outline.needed) == 1 and outline.needed[0][0] <= LARGEST:
+            size, kinds = outline.needed[0]
+            program = self.prepare(step, state, kinds, size)
+            if size == 1:
+                return self._run_single(program, step, state, rows, operations, control)
+            return self._run_equal(program, step, state, rows, operations, control, size)
+        sizes = outline.sizes
         edges = [0, *(np.flatnonzero(np.diff(np.minimum(sizes, LARGEST + 1))) + 1).tolist(), len(operations)]
-        if len(edges) == 2 and len(operations) and sizes[0] <= LARGEST:
-            return self._run_equal(step, state, rows, operations, control, int(sizes[0]))
         served = np.full((len(rows), step.head.width), np.nan)
         loss = np.full(len(rows), np.nan)
         sound, clear = True, control.clear
@@ -83,77 +128,99 @@ class NativeEngine(Engine):
                 state = {name: {k: t.contiguous() for k, t in leaves.items()} for name, leaves in state.items()}
                 state, results, good = self._large._run(step, state, rows, part, now)
             else:
-                state, results, good = self._run_equal(step, state, rows, part, now, size)
+                state, results, good = self._run(step, state, rows, part, now)
             predicted = part.covered(len(rows), Kind.PREDICT_LEARN, Kind.PREDICT_OBSERVE)
             learned = part.covered(len(rows), Kind.PREDICT_LEARN, Kind.LEARN)
             served[predicted], loss[learned] = results.served[predicted], results.loss[learned]
             sound, clear = sound and good, clear and not learned.any()
         return state, Results(served, loss), sound
 
-    def _run_equal(
-        self, step: Step, state: State, rows: Rows, operations: Operations, control: Control, size: int
+    def _run_single(
+        self, program: Program, step: Step, state: State, rows: Rows, operations: Operations, control: Control
     ) -> tuple[State, Results, bool]:
-        """Run operations whose micro-batches have the same size once padded."""
-        program = self.prepare(step, state, _kinds(operations.kind), size)
-        if self._latest is not None and self._latest[0] is state and self._latest[2] == size:
-            block = self._latest[1].clone()
-        else:
-            block = program.pack([t for tensors in state.values() for t in tensors.values()])
-        precision = np.float32 if step.dtype == torch.float32 else np.float64
-        kind = operations.kind
-        learns = kind != Kind.PREDICT_OBSERVE
+        """Run operations of one row each."""
+        block = self._copy(program, state)
+        kind, row = operations.kind, operations.start
+        if control.clear:
+            kind, row = _forgetting(kind, row)
+        precision = _PRECISION[step.dtype]
+        served, loss = np.empty((len(rows), step.head.width)), np.empty(len(rows), dtype=precision)
+        served.fill(np.nan)
+        loss.fill(np.nan)
+        inputs = [rows.x, rows.y, rows.number, control.plain, np.array(control.rate, dtype=precision)]
+        finite = program.run(block, kind, row, inputs, [served, loss])
+        new = HeldState(block, self._names, program.unpack, program.free)
+        return new, Results(served, loss.astype(np.float64)), finite
+
+    def _run_equal(
+        self,
+        program: Program,
+        step: Step,
+        state: State,
+        rows: Rows,
+        operations: Operations,
+        control: Control,
+        size: int,
+    ) -> tuple[State, Results, bool]:
+        """Run operations whose micro-batches have the same size, larger than one, once padded."""
+        block = self._copy(program, state)
         place = operations.start[:, None] + np.arange(size)
         valid = place < operations.stop[:, None]
-        if size == 1:
-            row, groups = operations.start, len(rows)
-            inputs: list[npt.NDArray[np.generic]] = [np.ascontiguousarray(a) for a in (rows.x, rows.y, rows.number)]
-        else:
-            row, groups = np.arange(len(kind)), len(kind)
-            at = np.where(valid, place, 0)
-            inputs = [
-                np.where(valid[..., None], rows.x[at], np.nan),
-                np.where(valid[..., None], rows.y[at], np.nan),
-                rows.number[at],
-                valid,
-            ]
-        served = np.full((groups, size, step.head.width), np.nan)
-        loss = np.full((groups, size), np.nan, dtype=precision)
-        if control.clear and learns.any():
-            first = int(np.argmax(learns))
-            kind, row = np.insert(kind, first, FORGET), np.insert(row, first, 0)
-        inputs += [np.ascontiguousarray(control.plain), np.array(control.rate, dtype=precision)]
-        finite = program.run(block, np.ascontiguousarray(kind), np.ascontiguousarray(row), inputs, [served, loss])
-        leaves = iter(program.unpack(block))
-        new = {part: {name: next(leaves) for name in tensors} for part, tensors in state.items()}
-        self._latest = new, block, size
-        if size == 1:
-            finite = finite and bool(np.isfinite(loss[operations.start[learns]]).all())
-            return new, Results(served[:, 0], loss[:, 0].astype(np.float64)), finite
-        finite = finite and bool(np.isfinite(loss[learns][valid[learns]]).all())
-        predicts = operations.kind != Kind.LEARN
+        at = np.where(valid, place, 0)
+        precision = _PRECISION[step.dtype]
+        inputs = [
+            np.where(valid[..., None], rows.x[at], np.nan),
+            np.where(valid[..., None], rows.y[at], np.nan),
+            rows.number[at],
+            valid,
+            control.plain,
+            np.array(control.rate, dtype=precision),
+        ]
+        served = np.full((len(operations), size, step.head.width), np.nan)
+        loss = np.full((len(operations), size), np.nan, dtype=precision)
+        kind, row = operations.kind, np.arange(len(operations))
+        if control.clear:
+            kind, row = _forgetting(kind, row)
+        finite = program.run(block, kind, row, inputs, [served, loss])
+        new = HeldState(block, self._names, program.unpack, program.free)
+        learns, predicts = operations.kind != Kind.PREDICT_OBSERVE, operations.kind != Kind.LEARN
         out, losses = np.full((len(rows), step.head.width), np.nan), np.full(len(rows), np.nan)
         out[place[predicts][valid[predicts]]] = served[predicts][valid[predicts]]
         losses[place[learns][valid[learns]]] = loss[learns][valid[learns]]
         return new, Results(out, losses), finite
 
+    def _copy(self, program: Program, state: State) -> Tensor:
+        """Copy a state into a block that the program may change."""
+        if isinstance(state, HeldState) and state.free is program.free:
+            return program.take().copy_(state.block)
+        return program.pack([state[part][name] for part, listed in self._names.items() for name in listed])
 
-def _kinds(kind: npt.NDArray[np.int8]) -> list[int]:
-    """List the kinds of operation that occur."""
-    one = len(kind) > 0 and bool((kind == kind[0]).all())
-    return [int(kind[0])] if one else np.unique(kind).tolist()
+
+def _forgetting(
+    kind: npt.NDArray[np.int8], row: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int64]]:
+    """Have the optimizer forget before the first learning step, if there is one."""
+    learns = kind != Kind.PREDICT_OBSERVE
+    if not learns.any():
+        return kind, row
+    first = int(np.argmax(learns))
+    return np.insert(kind, first, FORGET), np.insert(row, first, 0)
 
 
-def padded(operations: Operations) -> npt.NDArray[np.int64]:
-    """Return the next power of two of each operation's rows, [N]."""
-    rows: npt.NDArray[np.int64] = np.maximum(operations.stop - operations.start, 1)
-    if (rows == 1).all():
-        return rows
-    sizes: npt.NDArray[np.int64] = np.left_shift(1, np.ceil(np.log2(rows)).astype(np.int64))
-    return sizes
+def _ahead_of(step: Step, state: State) -> Ahead:
+    """Compile ahead for a step. While it is traced a network's weights are exchanged, so another thread needs its own."""
+    own = replace(step, network=copy.deepcopy(step.network))
+    examples = {part: {name: torch.zeros_like(t) for name, t in named.items()} for part, named in state.items()}
+    return Ahead(lambda size, kinds, given_up: compile_step(own, examples, kinds, size, given_up=given_up))
 
 
 def compile_step(
-    step: Step, state: State, kinds: frozenset[int] = frozenset({*Kind, FORGET}), size: int = 1
+    step: Step,
+    state: State,
+    kinds: frozenset[int] = frozenset({*Kind, FORGET}),
+    size: int = 1,
+    *,
+    given_up: Callable[[], bool] = never,
 ) -> Program:
     """Compile operations of a step at one capacity, for micro-batches of one size."""
     names = {part: list(tensors) for part, tensors in state.items()}
@@ -194,9 +261,9 @@ def compile_step(
     return Program(
         [t for tensors in state.values() for t in tensors.values()],
         [
-            Operation(predict_learn, (0, 1)),
-            Operation(predict_observe, (0,)),
-            Operation(learn, (1,)),
+            Operation(predict_learn, (SERVED, LOSS), finite=frozenset({LOSS})),
+            Operation(predict_observe, (SERVED,)),
+            Operation(learn, (LOSS,), finite=frozenset({LOSS})),
             Operation(forget, ()),
         ],
         rows=[
@@ -207,4 +274,5 @@ def compile_step(
         ],
         shared=[torch.zeros(inputs, dtype=torch.bool), torch.zeros((), dtype=step.dtype)],
         wanted=kinds,
+        given_up=given_up,
     )

@@ -35,6 +35,7 @@ HEADER = """#include <math.h>
 # mode is put back after it.
 LOOP = """
 int64_t run(int64_t n, const int8_t *kind, const int64_t *row, struct state *s, void **x, void **o, struct scratch *t) {
+int64_t bad = 0;
 #if defined(__x86_64__)
 unsigned mode = _mm_getcsr();
 _mm_setcsr(mode | 0x8040);
@@ -43,7 +44,6 @@ for (int64_t i = 0; i < n; i++) {
 switch (kind[i]) {
 %s}
 }
-int64_t bad = 0;
 %s
 #if defined(__x86_64__)
 _mm_setcsr(mode);
@@ -67,10 +67,12 @@ class Operation:
     Attributes:
         function: (state leaves, inputs) -> (new leaves, outputs).
         slots: which output array each of its outputs is written to.
+        finite: those of them in which nothing may be infinite or NaN.
     """
 
     function: Callable[[Sequence[Tensor], Sequence[Tensor]], tuple[Sequence[Tensor], Sequence[Tensor]]]
     slots: tuple[int, ...]
+    finite: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +95,11 @@ class Program:
         shared: examples of the inputs that hold for a whole call.
         wanted: numbers of the operations to compile; how the state lies in memory, and so every result, does not depend
             on it.
+        given_up: see `build.load`.
 
     Raises:
         UnsupportedOperatorError: an operator has no lowering.
-        CompilerError: there is no compiler, or it failed.
+        CompilerError: there is no compiler, or it failed, or was given up.
     """
 
     def __init__(
@@ -106,7 +109,9 @@ class Program:
         rows: Sequence[Tensor],
         shared: Sequence[Tensor],
         wanted: frozenset[int],
+        given_up: Callable[[], bool] = build.never,
     ) -> None:
+        self.kinds = wanted
         began = time.perf_counter()
         lowered = {
             i: self._lower(o, leaves, [*rows, *shared]) for i, o in enumerate(operations) if i == 0 or i in wanted
@@ -117,18 +122,26 @@ class Program:
         self.source, self.outputs = self._write(lowered, operations, [r.numel() for r in rows], len(leaves), wanted)
         self.trace_s = time.perf_counter() - began
         began = time.perf_counter()
-        library, self.built = build.load(self.source)
+        library, self.built = build.load(self.source, given_up=given_up)
         self.build_s = time.perf_counter() - began
         self._run = library.run
         self._run.argtypes = [ctypes.c_int64] + [ctypes.c_void_p] * 6
         self._run.restype = ctypes.c_int64
-        self.scratch_bytes = int(library.scratch_bytes())
+        self._scratch = aligned(int(library.scratch_bytes()))
+        self.free: list[Tensor] = []  # blocks of states that are gone
         assert int(library.state_bytes()) == self.state_bytes
         self._library = library
+        self._masks = [i for i, t in enumerate([*rows, *shared]) if t.dtype == torch.bool]
+        self._x = (ctypes.c_void_p * (len(rows) + len(shared)))()
+        self._o = (ctypes.c_void_p * (1 + max((slot for o in operations for slot in o.slots), default=0)))()
+
+    def take(self) -> Tensor:
+        """Take a block whose content is of no use to anybody."""
+        return self.free.pop() if self.free else aligned(self.state_bytes)
 
     def pack(self, leaves: Sequence[Tensor]) -> Tensor:
-        """Copy leaves into a new block."""
-        block = aligned(self.state_bytes)
+        """Copy leaves into a block."""
+        block = self.take()
         for view, leaf in zip(self.unpack(block), leaves, strict=True):
             view.copy_(leaf)
         return block
@@ -142,7 +155,9 @@ class Program:
         self, block: Tensor, kind: npt.NDArray[np.int8], row: npt.NDArray[np.int64], inputs: Sequence[Array],
         outputs: Sequence[Array],
     ) -> bool:  # fmt: skip
-        """Run operations in order. Changes the block in place and fills the outputs; returns whether the state is finite.
+        """Run operations in order. Changes the block in place and fills the outputs.
+
+        Two threads need a program each: they would meet in its scratch memory.
 
         Args:
             block: the state.
@@ -150,17 +165,18 @@ class Program:
             row: [N] the row that each reads and writes.
             inputs: rows [K, ...], then what is shared; dense, of the types of the examples.
             outputs: [K, ...] for each slot, dense.
+
+        Returns:
+            Whether the state is finite, and all outputs that have to be.
         """
-        scratch = aligned(self.scratch_bytes)
-        held = [a.astype(np.int32) if a.dtype == np.bool_ else a for a in inputs]
+        held = [*inputs]
+        for i in self._masks:
+            held[i] = held[i].astype(np.int32)
+        self._x[:] = [_address(a) for a in held]
+        for i, a in enumerate(outputs):
+            self._o[i] = _address(a)
         bad = self._run(
-            len(kind),
-            _address(kind),
-            _address(row),
-            block.data_ptr(),
-            ctypes.byref((ctypes.c_void_p * len(held))(*map(_address, held))),
-            ctypes.byref((ctypes.c_void_p * len(outputs))(*map(_address, outputs))),
-            scratch.data_ptr(),
+            len(kind), _address(kind), _address(row), block.data_ptr(), self._x, self._o, self._scratch.data_ptr()
         )
         return not bad
 
@@ -193,7 +209,8 @@ class Program:
                 size = int(np.prod(v.shape))
                 lines.append(f"{c} *o{slot} = ({c} *)o[{slot}] + row[i] * {size};\n")
                 outputs[slot] = (v.shape, _NUMPY[v.node.dtype])
-            cases.append(f"case {number}: {{\n{''.join([*lines, *emitted.calls])}break; }}\n")
+            checks = [_all_finite(f"o{slot}", outputs[slot][0]) for slot in sorted(operation.finite)]
+            cases.append(f"case {number}: {{\n{''.join([*lines, *emitted.calls, *checks])}break; }}\n")
         inputs = lowered[0].inputs[:states]
         members = "".join(f"{C_TYPES[n.dtype]} s{i}[{max(n.size, 1)}] {ALIGN};\n" for i, n in enumerate(inputs))
         structs = (
@@ -216,9 +233,11 @@ class Program:
 
 
 def _address(a: Array) -> int:
-    """Return where an array lies; `ctypes.data` takes several times as long."""
-    place: int = a.__array_interface__["data"][0]
-    return place
+    """Return where an array lies; `ctypes.data` takes ten times as long as looking at the buffer."""
+    try:
+        return ctypes.addressof(ctypes.c_char.from_buffer(a))  # type: ignore[arg-type]  # numpy does not say that it has one
+    except (TypeError, ValueError):  # it is read-only, or empty
+        return a.ctypes.data
 
 
 def aligned(size: int) -> Tensor:
@@ -242,6 +261,10 @@ def _lay_out(nodes: Sequence[Node], leaves: Sequence[Tensor], turned: frozenset[
         places.append(Place(offset, shape, strides, leaf.dtype))
         offset += -(-max(node.size, 1) * leaf.dtype.itemsize // 64) * 64
     return places, max(offset, 1)
+
+
+def _all_finite(name: str, shape: Sequence[int]) -> str:
+    return f"for (int64_t k = 0; k < {int(np.prod(shape))}; k++) bad |= {name}[k] - {name}[k] != 0;\n"
 
 
 def _finite(leaves: Sequence[Node]) -> str:

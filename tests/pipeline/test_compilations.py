@@ -38,3 +38,18 @@ def test_compilations_are_counted(chunk, tmp_path):
     assert model["growths"] == {"features": 3, "classes": 0}
     assert model["compilations"] == 1 + sum(model["growths"].values())
     assert telemetry.registry.get_sample_value("streamnn_compilations_total") == model["compilations"]
+
+
+@pytest.mark.parametrize(("follow", "batch", "foreseen"), [("true", 8, 8), ("true", 1, 0), ("false", 8, 0)])
+def test_a_live_stream_foresees_smaller_micro_batches(follow, batch, foreseen, tmp_path):
+    """Only where events come while they are read, and in micro-batches, is anything compiled before it is needed."""
+    write_growing(tmp_path / "s.jsonl", 20)
+    settings = [
+        f"stream.source={tmp_path / 's.jsonl'}", 'stream.targets=["y"]', "stream.task=multiclass", "network.units=[4]",
+        f"stream.follow={follow}", f"mode.batch={batch}", "model.preset=single",
+    ]  # fmt: skip
+    run = assemble(read_settings(Config, None, overrides=settings, environ={}))
+    try:
+        assert run.loop.parts.learner.spec.foresee == foreseen
+    finally:
+        run.close()

@@ -6,7 +6,7 @@ import torch
 
 from streamnn.engine import EagerEngine
 from streamnn.native import NativeEngine
-from streamnn.native.engine import padded
+from streamnn.native.outline import padded
 from streamnn.operations import Kind, Operations, Rows
 from tests.streamnn.native.networks import build, largest_difference
 from tests.streamnn.native.test_covering import CHOICES, control
@@ -94,7 +94,6 @@ def test_cuts_and_resumption_change_no_bit(name, monkeypatch):
     state, parts = case.state, []
     for i in range(len(listed)):
         if i in (3, 7):
-            native._latest = None
             state = {part: {k: t.contiguous().clone() for k, t in named.items()} for part, named in state.items()}
         first, last = int(listed.start[i]), int(listed.stop[i])
         own = Rows(case.rows.x[first:last], case.rows.y[first:last], case.rows.number[first:last])
