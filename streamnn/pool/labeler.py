@@ -151,7 +151,8 @@ class LabelPool:
         state, parts, events = self.state, self.parts, len(y)
         said = np.full((events, len(self.members), self.labels), 0.5)
         parts.maps(state["maps"], self.layout, data, operations)
-        parts.votes(state["votes"], self.layout, data.row, y, said, operations)
+        near, weight = np.zeros((events, votes.NEAR), dtype=np.int64), np.zeros((events, votes.NEAR))
+        parts.votes(state["votes"], self.layout, data.row, y, said, near, weight, operations)
         serving = bool(len(operations)) and operations.kind[0] == PREDICT
         nobody, some = np.zeros(0, dtype=np.int32), np.asarray((~np.isnan(y)).any(axis=1))
         learned = nobody if serving else replay.order(operations, some)
@@ -169,7 +170,7 @@ class LabelPool:
         if not serving:
             draws.commit(data.row, label, y[None])
         parts.label_mixer(state["mixer"], said, y, data.number, operations, served, loss, threshold)
-        parts.label_sets(state["sets"], y, served, threshold, operations)
+        parts.label_sets(state["sets"], y, served, threshold, near, weight, operations)
 
     def _remember(self) -> None:
         """Make room for events that wait for labels."""

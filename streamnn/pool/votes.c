@@ -6,7 +6,8 @@
 static const int64_t ASKED[3] = {5, 15, NEAR};
 
 /* sizes: G T D M; arrays: count [1], keys [G, STRIDE], past [STRIDE, T], weight [T], positive [T] (both forget),
-   row [K, D], y [K, T], said [K, M, T] (the first five members are filled). */
+   row [K, D], y [K, T], said [K, M, T] (the first five members are filled), near [K, NEAR] slots of neighbours and
+   weight [K, NEAR] of their votes, 0 where there are fewer. */
 void run(int64_t ops, const int8_t *kind, const int64_t *start, const int64_t *stop, const int64_t *sizes, void **a) {
   unsigned mode = enter();
   int64_t G = sizes[0], T = sizes[1], D = sizes[2], M = sizes[3], *count = a[0];
@@ -14,12 +15,12 @@ void run(int64_t ops, const int8_t *kind, const int64_t *start, const int64_t *s
   double *weight = a[3], *positive = a[4], *said = a[7];
   const float *row = a[5];
   const double *y = a[6];
-  int64_t near[NEAR];
   float far[NEAR];
   double sum[T], known[T];
   for (int64_t o = 0; o < ops; o++) {
     for (int64_t r = start[o]; r < stop[o] && kind[o] != LEARN; r++) {
-      double *to = said + r * M * T;
+      double *to = said + r * M * T, *weighs = (double *)a[9] + r * NEAR;
+      int64_t *near = (int64_t *)a[8] + r * NEAR;
       int64_t stored = *count < WINDOW ? *count : WINDOW;
       int64_t found = nearest(keys, row + r * D, G, stored, near, far), i = 0;
       for (int64_t t = 0; t < T; t++) to[t] = (positive[t] + 0.5) / (weight[t] + 1.0), sum[t] = known[t] = 0.0;
@@ -37,7 +38,7 @@ void run(int64_t ops, const int8_t *kind, const int64_t *start, const int64_t *s
       mean /= found;
       for (int64_t t = 0; t < T; t++) sum[t] = known[t] = 0.0;
       for (i = 0; i < found; i++) {
-        double w = mean > 0.0 ? exp_of(-SHARP * ((double)far[i] - far[0]) / mean) : 1.0;
+        double w = weighs[i] = mean > 0.0 ? exp_of(-SHARP * ((double)far[i] - far[0]) / mean) : 1.0;
         const float *said_then = past + near[i] * T;
         for (int64_t t = 0; t < T; t++)
           if (!isnan(said_then[t])) sum[t] += w * said_then[t], known[t] += w;

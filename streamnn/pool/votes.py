@@ -11,12 +11,13 @@ Axes: K rows, G key entries, T labels, D feature columns, M members.
 import numpy as np
 import numpy.typing as npt
 
-from streamnn.operations import FloatArray, Operations
+from streamnn.operations import FloatArray, IntArray, Operations
 from streamnn.pool.layout import Arrays, Layout, moved
 from streamnn.pool.native import call
 
 MEMBERS = ("frequency", "nn5", "nn15", "nn50", "nn_weighted")
 STRIDE = 1024  # as in windows.c
+NEAR = 50  # as in wide.c
 
 
 def init(layout: Layout, labels: int) -> Arrays:
@@ -43,7 +44,14 @@ def run(
     rows: npt.NDArray[np.float32],
     y: FloatArray,
     said: FloatArray,
+    near: IntArray,
+    weight: FloatArray,
     operations: Operations,
 ) -> None:
-    """Run operations in C over feature rows [K, D] and labels [K, T]; fills the first members of `said` [K, M, T]."""
-    call("votes", operations, [layout.keys, y.shape[1], layout.width, said.shape[1]], [*state.values(), rows, y, said])
+    """Run operations in C over feature rows [K, D] and labels [K, T].
+
+    Fills the first members of `said` [K, M, T], and of rows predicted in which slots of the window their neighbours lie, `near`
+    [K, NEAR], and what the vote of each weighs, `weight` [K, NEAR]; 0 where there are fewer.
+    """
+    sizes = [layout.keys, y.shape[1], layout.width, said.shape[1]]
+    call("votes", operations, sizes, [*state.values(), rows, y, said, near, weight])

@@ -6,12 +6,13 @@ Axes: K rows, G key entries, T labels.
 import numpy as np
 import numpy.typing as npt
 
-from streamnn.operations import FloatArray, Kind, Operations
+from streamnn.operations import FloatArray, IntArray, Kind, Operations
 from streamnn.pool.layout import Arrays, Layout
 from streamnn.pool.maps import WINDOW
 from streamnn.pool.reference.common import PREDICT
+from streamnn.pool.votes import NEAR
 
-NEIGHBOURS = (5, 15, 50)
+NEIGHBOURS = (5, 15, NEAR)
 SHARP = 8.0
 
 
@@ -21,9 +22,11 @@ def run(
     rows: npt.NDArray[np.float32],
     y: FloatArray,
     said: FloatArray,
+    near: IntArray,
+    weight: FloatArray,
     operations: Operations,
 ) -> None:
-    """Run operations over feature rows [K, D] and labels [K, T]; fills the first members of `said` [K, M, T]."""
+    """Run operations over feature rows [K, D] and labels [K, T]; fills `said`, `near` and `weight`."""
     for kind, start, stop in zip(operations.kind, operations.start, operations.stop, strict=True):
         for r in range(start, stop) if kind != Kind.LEARN else ():
             stored = min(int(state["count"][0]), WINDOW)
@@ -31,14 +34,16 @@ def run(
             for g in range(layout.keys):
                 distance += (rows[r, g] - state["keys"][g, :stored]) ** 2
             order = np.argsort(distance, kind="stable")
-            near = state["past"][:stored][order].astype(np.float64)
+            nearest = state["past"][:stored][order].astype(np.float64)
             said[r, 0] = (state["positive"] + 0.5) / (state["weight"] + 1)
             for n, k in enumerate(NEIGHBOURS):
-                known = ~np.isnan(near[:k])
-                said[r, 1 + n] = (np.nansum(near[:k], axis=0) + 0.5 * said[r, 0]) / (known.sum(axis=0) + 0.5)
-            weight = _weights(distance[order][: NEIGHBOURS[-1]].astype(np.float64))[:, None]
-            votes, known = near[: NEIGHBOURS[-1]], ~np.isnan(near[: NEIGHBOURS[-1]])
-            said[r, 4] = (np.nansum(weight * votes, axis=0) + 0.5 * said[r, 0]) / ((weight * known).sum(axis=0) + 0.5)
+                known = ~np.isnan(nearest[:k])
+                said[r, 1 + n] = (np.nansum(nearest[:k], axis=0) + 0.5 * said[r, 0]) / (known.sum(axis=0) + 0.5)
+            found = min(stored, NEAR)
+            near[r, :found] = order[:found]
+            weight[r, :found] = _weights(distance[order[:found]].astype(np.float64))
+            votes, known, w = nearest[:found], ~np.isnan(nearest[:found]), weight[r, :found, None]
+            said[r, 4] = (np.nansum(w * votes, axis=0) + 0.5 * said[r, 0]) / ((w * known).sum(axis=0) + 0.5)
         for r in range(start, stop) if kind not in (Kind.PREDICT_OBSERVE, PREDICT) else ():
             known = ~np.isnan(y[r])
             if known.any():

@@ -50,6 +50,11 @@ def copied(state):
     return {name: array.copy() for name, array in state.items()}
 
 
+def nobody(*events):
+    """Neighbours of rows that have none: slots and weights."""
+    return np.zeros((*events, votes.NEAR), dtype=np.int64), np.zeros((*events, votes.NEAR))
+
+
 def assert_close(got, want):
     """Compare two states array by array."""
     for name, array in want.items():
@@ -64,10 +69,12 @@ def test_votes_equal_reference(listed):
     layout = Layout(NUMERIC, PLAIN, 0, False)
     rows = np.round(np.random.default_rng(1).normal(size=(events, layout.width)), 1).astype(np.float32)
     a, said = votes.init(layout, LABELS), np.full((2, events, 6, LABELS), 0.5)
-    b = copied(a)
-    votes.run(a, layout, rows, y, said[0], LISTS[listed](events))
-    slow_votes.run(b, layout, rows, y, said[1], LISTS[listed](events))
+    b, near, weight = copied(a), *nobody(2, events)
+    votes.run(a, layout, rows, y, said[0], near[0], weight[0], LISTS[listed](events))
+    slow_votes.run(b, layout, rows, y, said[1], near[1], weight[1], LISTS[listed](events))
     np.testing.assert_allclose(said[0], said[1], rtol=1e-9)
+    np.testing.assert_array_equal(near[0], near[1])
+    np.testing.assert_allclose(weight[0], weight[1], rtol=1e-9)
     assert_close(a, b)
 
 
@@ -110,7 +117,7 @@ def test_the_nearest_weigh_most(run):
     rows[:-1, :2] = np.where(np.arange(59)[:, None] % 30 == 0, 0.01, 1.0) * rng.uniform(1, 2, size=(59, 2))
     y = np.where(np.arange(60)[:, None] % 30 == 0, [1.0, np.nan], [0.0, 1.0])
     said = np.full((60, len(votes.MEMBERS), 2), np.nan)
-    run(votes.init(layout, 2), layout, rows, y, said, singles(60))
+    run(votes.init(layout, 2), layout, rows, y, said, *nobody(60), singles(60))
     by_name = dict(zip(votes.MEMBERS, said[-1], strict=True))
     assert by_name["nn50"][0] < 0.1
     assert by_name["nn_weighted"][0] > 0.75
@@ -142,13 +149,17 @@ def test_label_sets_equal_reference(listed):
     served[:50, 2] = np.nan  # a label that has not been seen yet
     before = np.broadcast_to(rng.uniform(0.2, 0.6, size=LABELS), y.shape)
     cuts = [before.copy(), before.copy()]
+    near, weight = nobody(events)
+    for r in range(events):  # slots of events that have come, a few neighbours of which are none
+        near[r] = rng.integers(0, max(1, min(r // 2, label_sets.WINDOW)), size=votes.NEAR)
+        weight[r] = rng.uniform(-0.2, 1, size=votes.NEAR).clip(min=0) * (r > 20)
     a = label_sets.init(LABELS)
     b = copied(a)
-    label_sets.run(a, y, served, cuts[0], LISTS[listed](events))
-    slow_label_sets.run(b, y, served, cuts[1], LISTS[listed](events))
+    label_sets.run(a, y, served, cuts[0], near, weight, LISTS[listed](events))
+    slow_label_sets.run(b, y, served, cuts[1], near, weight, LISTS[listed](events))
     np.testing.assert_allclose(cuts[0], cuts[1], rtol=1e-12)
     assert_close(a, b)
-    assert a["times"].sum() == min(a["count"][0], label_sets.WINDOW)
+    assert a["times"].sum() == (a["place"] >= 0).sum()
     moved = (cuts[0] != before).any(axis=1)
     assert 0.05 < moved.mean() < 0.9
 
@@ -156,12 +167,26 @@ def test_label_sets_equal_reference(listed):
 def test_labels_that_come_together():
     """A label near its threshold is decided by the sets that have been seen; one that is far from it decides itself."""
     state, y = label_sets.init(2), np.array([[1.0, 1.0]] * 20 + [[0.0, 0.0]] * 20)
-    label_sets.run(state, y, np.full(y.shape, 0.5), np.full(y.shape, 0.5), singles(40))
-    served = np.array([[0.9, 0.49], [0.1, 0.51], [0.9, 0.1]])
+    label_sets.run(state, y, np.full(y.shape, 0.5), np.full(y.shape, 0.5), *nobody(40), singles(40))
+    served = np.array([[0.9, 0.49], [0.1, 0.48], [0.9, 0.1]])
     for run in (label_sets.run, slow_label_sets.run):
         cut = np.full(served.shape, 0.5)
-        run(copied(state), np.full(served.shape, np.nan), served, cut, singles(3, kind=Kind.PREDICT_OBSERVE))
+        run(
+            *(copied(state), np.full(served.shape, np.nan), served, cut, *nobody(3)),
+            singles(3, kind=Kind.PREDICT_OBSERVE),
+        )
         np.testing.assert_array_equal(shifted(served, cut) > 0.5, [[True, True], [False, False], [True, False]])
+
+
+@pytest.mark.parametrize("run", [label_sets.run, slow_label_sets.run])
+def test_sets_of_neighbours_decide(run):
+    """Of two sets that have come equally often the one that neighbours have is served; their weights count."""
+    state, y = label_sets.init(2), np.array([[1.0, 0.0], [0.0, 1.0]] * 20)
+    run(state, y, np.full(y.shape, 0.5), np.full(y.shape, 0.5), *nobody(40), singles(40))
+    served, cut, (near, weight) = np.full((2, 2), 0.5), np.full((2, 2), 0.5), nobody(2)
+    near[:, :3], weight[0, :3], weight[1, :3] = [0, 1, 2], [1.0, 0.1, 1.0], [0.1, 1.0, 0.1]
+    run(state, np.full((2, 2), np.nan), served, cut, near, weight, singles(2, kind=Kind.PREDICT_OBSERVE))
+    np.testing.assert_array_equal(served > cut, [[True, False], [False, True]])
 
 
 @pytest.mark.parametrize("preset", PRESETS)
