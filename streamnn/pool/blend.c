@@ -7,6 +7,7 @@
 #define FINALS 5
 #define GRID 256 /* different values remembered; a target of more is no grid */
 #define OFTEN 4  /* times that each of them has to have come on average */
+#define FIRST 12 /* values from which only the past's own members are served */
 #define NEAR 0.1 /* an error that counts as none: the stack of least absolute errors weighs others by their size */
 static const double ETA[2] = {0.1, 0.3}, SHARE[2] = {0.01, 0.003}, CUT[2] = {1.5, 2.0};
 
@@ -90,8 +91,15 @@ static double serve(const State *s, const double *mix, double *ways) {
   return ways[best];
 }
 
-/* The members within the range [M], in error scales around their hedge's mean [M], and the mixtures. */
-static double combine(const State *s, int64_t M, const double *said, double *p, double *d, double *mix, double *ways,
+/* Which of the first `past` members was nearest so far; of equal ones the last, which knows more of the event. */
+static int64_t nearest_past(const State *s, int64_t M, int64_t past) {
+  int64_t best = 0;
+  for (int64_t m = 1; m < past; m++) if (s->error[M + m] <= s->error[M + best]) best = m;
+  return best;
+}
+
+/* The members within the range [M], in error scales around their hedge's mean [M], and the mixtures; returns what is served. */
+static double combine(const State *s, int64_t M, int64_t past, const double *said, double *p, double *d, double *mix, double *ways,
                       double *scale) {
   double least = INFINITY, sum = 0.0, all = 0.0;
   for (int64_t m = 0; m < M; m++) {
@@ -131,12 +139,19 @@ static double combine(const State *s, int64_t M, const double *said, double *p, 
   int64_t lead = 0;
   for (int64_t m = 1; m < M; m++) if (s->error[M + m] < s->error[M + lead]) lead = m;
   mix[6] = p[lead];
-  return serve(s, mix, ways);
+  double served = serve(s, mix, ways);
+  return s->count[0] <= FIRST ? p[nearest_past(s, M, past)] : served;
 }
 
-static double learn(State *s, int64_t M, const double *said, double y) {
+static double learn(State *s, int64_t M, int64_t past, const double *said, double y) {
+  if (!s->count[0]) { /* nothing has been said that could be judged */
+    s->range[0] = s->range[1] = y;
+    s->count[0]++;
+    remember(s, y);
+    return 1.0;
+  }
   double p[M], d[M], k[M], mix[MIXES], ways[FINALS], scale, e;
-  double served = combine(s, M, said, p, d, mix, ways, &scale);
+  double served = combine(s, M, past, said, p, d, mix, ways, &scale);
   double sum = 0.0, size = 1.0;
   /* mixtures of value differences: the target in error scales around the first hedge */
   double target = (y - mix[0]) / scale;
@@ -184,26 +199,25 @@ static double learn(State *s, int64_t M, const double *said, double y) {
       for (int64_t i = 0; i < M * M; i++) spread[i] /= 0.999;
   }
   /* errors, with more weight at the start, so that the first few tell at once who is near */
-  double w = 1.0 / (double)(s->count[0] + 1);
+  double w = 1.0 / (double)s->count[0];
   w = w < 0.01 ? 0.01 : w;
   for (int64_t m = 0; m < M; m++) s->error[m] += w * (fabs(p[m] - y) - s->error[m]);
-  w = 1.0 / (double)(s->count[0] + 1);
+  w = 1.0 / (double)s->count[0];
   w = w < 0.001 ? 0.001 : w;
   for (int64_t m = 0; m < M; m++) s->error[M + m] += w * (fabs(p[m] - y) - s->error[M + m]);
   for (int f = 0; f < FINALS; f++) s->finals[f] += w * (fabs(ways[f] - y) - s->finals[f]);
   s->own[0] += 0.01 * (fabs(served - y) - s->own[0]), s->own[1] *= 0.99;
-  if (!s->count[0]) s->range[0] = s->range[1] = y;
   s->range[0] = y < s->range[0] ? y : s->range[0], s->range[1] = y > s->range[1] ? y : s->range[1];
   s->count[0]++;
   remember(s, y);
   return fabs(served - y) / scale;
 }
 
-/* sizes: M pending; arrays: State in its order, stored [S], stored_said [S, M], y [K], used [K, 2], number [K], said [K, M],
+/* sizes: M past pending (the first `past` members say what the past's own values are); arrays: State in its order, stored [S], stored_said [S, M], y [K], used [K, 2], number [K], said [K, M],
    served [K], loss [K]. */
 void run(int64_t ops, const int8_t *kind, const int64_t *start, const int64_t *stop, const int64_t *sizes, void **a) {
   unsigned mode = enter();
-  int64_t M = sizes[0], S = sizes[1];
+  int64_t M = sizes[0], past = sizes[1], S = sizes[2];
   State s = {a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11]};
   int64_t *stored = a[12];
   double *stored_said = a[13], *y = a[14], *used = a[15], *said = a[17], *served = a[18], *loss = a[19];
@@ -211,7 +225,7 @@ void run(int64_t ops, const int8_t *kind, const int64_t *start, const int64_t *s
   double p[M], d[M], mix[MIXES], ways[FINALS], scale;
   for (int64_t o = 0; o < ops; o++) {
     for (int64_t r = start[o]; r < stop[o] && kind[o] != LEARN; r++) {
-      double at = combine(&s, M, said + r * M, p, d, mix, ways, &scale);
+      double at = combine(&s, M, past, said + r * M, p, d, mix, ways, &scale);
       served[r] = s.count[0] ? at : NAN;
       if (S && (kind[o] == PREDICT_OBSERVE || (kind[o] == PREDICT_LEARN && isnan(y[r])))) {
         stored[number[r] % S] = number[r] + 1;
@@ -230,7 +244,7 @@ void run(int64_t ops, const int8_t *kind, const int64_t *start, const int64_t *s
         }
         from = stored_said + slot * M;
       }
-      loss[r] = learn(&s, M, from, used[2 * r]);
+      loss[r] = learn(&s, M, past, from, used[2 * r]);
     }
   }
   leave(mode);

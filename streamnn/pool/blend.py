@@ -15,6 +15,11 @@ served, d_m the members' distance from the first hedge in units of S.
               among those that have come (at most 256, each four times on average, as counts do): whichever had the least
               absolute error over the last thousand
 
+The first value judges nobody, since nothing was said before it: counted, an error as large as the value itself would hide
+for hundreds of events who is near. Nor can those be judged soon who have to learn first: while no more than a dozen values are
+known, the nearest of the target's own past values is served (its mean, its last, those of the categories at hand; of
+equally good ones the last of these).
+
 Axes: K rows, M members, S pending events.
 """
 
@@ -60,7 +65,12 @@ def run(
     operations: Operations,
     served: FloatArray,
     loss: FloatArray,
+    *,
+    past: int,
 ) -> None:
-    """Run operations in C: fill `served` [K] of rows predicted and `loss` [K] (error / S) of rows learned."""
+    """Run operations in C: fill `served` [K] of rows predicted and `loss` [K] (error / S) of rows learned.
+
+    The first `past` members, one at least, say what the target's own past values are.
+    """
     io: list[Array] = [y, used, number, said, served, loss]
-    call("blend", operations, [said.shape[1], len(state["stored"])], [*state.values(), *io])
+    call("blend", operations, [said.shape[1], past, len(state["stored"])], [*state.values(), *io])

@@ -205,7 +205,8 @@ class ValuePool:
             rows.said[:, first + i] = offset + scale * out[:, 0, 0]
         if not serving:
             draws.commit(rows.row, label, wanted)
-        parts.blend(state["blend"], rows.said, chunk.y, rows.used, chunk.number, operations, served, loss)
+        past = values.past_members(layout.fields)
+        parts.blend(state["blend"], rows.said, chunk.y, rows.used, chunk.number, operations, served, loss, past=past)
 
     def _remember(self) -> None:
         """Make room for events that wait for labels."""

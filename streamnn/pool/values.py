@@ -35,6 +35,11 @@ def member_names(fields: int) -> tuple[str, ...]:
     return ("mean", "last", "slow_mean", "fast_mean", *by_field, *nearest)
 
 
+def past_members(fields: int) -> int:
+    """How many of them, the first, say what the past's own values are."""
+    return 4 + 2 * fields
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ValueRows:
     """What this part reads and writes, a row an event.

@@ -14,6 +14,7 @@ from streamnn.pool.reference.common import PREDICT, Vector
 ETAS, SHARES, CUTS = (0.1, 0.3), (0.01, 0.003), (1.5, 2.0)
 NEAR = 0.1
 OFTEN = 4
+FIRST = 12
 
 
 def run(
@@ -25,12 +26,15 @@ def run(
     operations: Operations,
     served: Vector,
     loss: Vector,
+    *,
+    past: int,
 ) -> None:
     """Run operations: fill `served` [K] of rows predicted and `loss` [K] (error / S) of rows learned."""
     room = len(state["stored"])
     for kind, start, stop in zip(operations.kind, operations.start, operations.stop, strict=True):
         for r in range(start, stop) if kind != Kind.LEARN else ():
-            served[r] = _serve(state, _combine(state, said[r])[2])[0] if state["count"][0] else np.nan
+            p, _, mixed, _ = _combine(state, said[r])
+            served[r] = _serve(state, p[:past], mixed)[0] if state["count"][0] else np.nan
             if room and (kind == Kind.PREDICT_OBSERVE or (kind == Kind.PREDICT_LEARN and np.isnan(y[r]))):
                 state["stored"][number[r] % room] = number[r] + 1
                 state["stored_said"][number[r] % room] = said[r]
@@ -43,7 +47,7 @@ def run(
                     loss[r] = 0.0
                     continue
                 told = state["stored_said"][number[r] % room]
-            loss[r] = _learn(state, told, used[r, 0])
+            loss[r] = _learn(state, told, used[r, 0], past)
 
 
 def _inside(s: Arrays, p: Vector) -> Vector:
@@ -69,13 +73,16 @@ def _combine(s: Arrays, said: Vector) -> tuple[Vector, Vector, Vector, float]:
     return p, d, mixed, float(scale)
 
 
-def _serve(s: Arrays, mixed: Vector) -> tuple[float, Vector]:
-    """What is served, and the five ways to serve: mean, median, leader, and the values nearest to mean and median."""
+def _serve(s: Arrays, past: Vector, mixed: Vector) -> tuple[float, Vector]:
+    """What is served, and the five ways to serve later: mean, median, leader, and the values nearest to mean and median."""
     order = np.argsort(mixed, kind="stable")
     below = np.cumsum(s["top"][order])
     median = float(mixed[order[int(np.searchsorted(below, 0.5 * s["top"].sum()))]])
     mean = float(s["top"] @ mixed)
     ways = np.array([mean, median, mixed[6], _nearest(s, mean), _nearest(s, median)])
+    if s["count"][0] <= FIRST:
+        error = s["error"][1, : len(past)]
+        return float(past[np.flatnonzero(error == error.min())[-1]]), ways
     return float(ways[int(np.argmin(s["finals"]))]), ways
 
 
@@ -96,9 +103,13 @@ def _remember(s: Arrays, y: float) -> None:
     s["known"][0] += 1
 
 
-def _learn(s: Arrays, said: Vector, y: float) -> float:
+def _learn(s: Arrays, said: Vector, y: float, past: int) -> float:
+    if not s["count"][0]:
+        s["range"][:], s["count"][0] = y, 1
+        _remember(s, y)
+        return 1.0
     p, d, mixed, scale = _combine(s, said)
-    served, ways = _serve(s, mixed)
+    served, ways = _serve(s, p[:past], mixed)
     target = np.clip((y - mixed[0]) / scale, -10, 10)
     s["top"][:] = _shared(s["top"] * np.exp(-0.3 * np.minimum(np.abs(mixed - y) / scale, 8)), 0.003)
     bad = np.minimum(np.abs(p - y) / scale, 8)
@@ -116,11 +127,11 @@ def _learn(s: Arrays, said: Vector, y: float) -> float:
             spread /= 0.999
     count = int(s["count"][0])
     for error, least in zip(s["error"], (0.01, 0.001), strict=True):
-        error += max(1 / (count + 1), least) * (np.abs(p - y) - error)
-    s["finals"] += max(1 / (count + 1), 0.001) * (np.abs(ways - y) - s["finals"])
+        error += max(1 / count, least) * (np.abs(p - y) - error)
+    s["finals"] += max(1 / count, 0.001) * (np.abs(ways - y) - s["finals"])
     s["own"][0] += 0.01 * (abs(served - y) - s["own"][0])
     s["own"][1] *= 0.99
-    s["range"][:] = (min(s["range"][0], y), max(s["range"][1], y)) if count else (y, y)
+    s["range"][:] = min(s["range"][0], y), max(s["range"][1], y)
     s["count"][0] += 1
     _remember(s, y)
     return float(abs(served - y) / scale)

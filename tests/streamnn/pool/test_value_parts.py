@@ -141,8 +141,8 @@ def test_blend_equals_reference(listed):
     b = {name: array.copy() for name, array in a.items()}
     outs = [(np.full(300, np.nan), np.full(300, np.nan)) for _ in range(2)]
     operations = LISTS[listed](300)
-    blend.run(a, said, y, used, number, operations, *outs[0])
-    slow_blend.run(b, said, y, used, number, operations, *outs[1])
+    blend.run(a, said, y, used, number, operations, *outs[0], past=3)
+    slow_blend.run(b, said, y, used, number, operations, *outs[1], past=3)
     np.testing.assert_allclose(outs[0][0], outs[1][0], rtol=1e-7, atol=1e-8)
     np.testing.assert_allclose(outs[0][1], outs[1][1], rtol=1e-7, atol=1e-8)
     assert_states_close(a, b, 1e-7)
@@ -161,7 +161,7 @@ def test_values_that_repeat_are_served_themselves(counts):
     b = {name: array.copy() for name, array in a.items()}
     outs = [(np.full(900, np.nan), np.full(900, np.nan)) for _ in range(2)]
     for run, state, out in zip((blend.run, slow_blend.run), (a, b), outs, strict=True):
-        run(state, said, y, np.stack([y, y], axis=1), np.arange(900), singles(900), *out)
+        run(state, said, y, np.stack([y, y], axis=1), np.arange(900), singles(900), *out, past=1)
     np.testing.assert_allclose(outs[0][0], outs[1][0], rtol=1e-7, atol=1e-8)
     assert_states_close(a, b, 1e-7)
     last = outs[0][0][300:]
@@ -177,5 +177,33 @@ def test_nothing_is_served_before_the_first_value():
     served, loss = np.zeros(3), np.zeros(3)
     nothing = np.full(3, np.nan)
     state = blend.init(2, 8)
-    blend.run(state, np.ones((3, 2)), nothing, np.full((3, 2), np.nan), np.arange(3), singles(3), served, loss)
+    blend.run(state, np.ones((3, 2)), nothing, np.full((3, 2), np.nan), np.arange(3), singles(3), served, loss, past=1)
     assert np.isnan(served).all()
+
+
+@pytest.mark.parametrize("run", [blend.run, slow_blend.run])
+def test_the_first_value_judges_nobody(run):
+    """It is as far from what was said before it as it is from 0: values that all lie higher are mixed as before."""
+    rng, found = np.random.default_rng(2), []
+    y, said = np.cumsum(rng.normal(size=200)), rng.normal(size=(200, 3)) * [0.1, 1.0, 3.0]
+    for level in (0.0, 5000.0):
+        at = y + level
+        served, loss, told = np.full(200, np.nan), np.full(200, np.nan), at[:, None] + said
+        told[0] = 0.0  # what members say before they know of a value
+        run(blend.init(3, 0), told, at, np.stack([at, at], axis=1), np.arange(200), singles(200), served, loss, past=1)
+        found.append(served - level)
+    np.testing.assert_allclose(found[0], found[1], atol=1e-6)
+
+
+@pytest.mark.parametrize("run", [blend.run, slow_blend.run])
+def test_at_first_the_past_is_served(run):
+    """For a dozen values it is the nearest of the first members, the later one of two as near; then anybody."""
+    y = np.arange(60.0) % 5
+    y[:2] = -50, 50  # members within this range are taken at their word
+    said = np.stack([y + 3, y - 1, y - 1, y + 2, y], axis=1)
+    said[:, 2] -= np.where(np.arange(60) == 9, 0.25, 0)  # no longer as near as its neighbour
+    served, loss = np.full(60, np.nan), np.full(60, np.nan)
+    run(blend.init(5, 0), said, y, np.stack([y, y], axis=1), np.arange(60), singles(60), served, loss, past=4)
+    np.testing.assert_allclose(served[3:10], said[3:10, 2])
+    np.testing.assert_allclose(served[10:13], said[10:13, 1])
+    np.testing.assert_allclose(served[30:], y[30:], atol=0.2)
