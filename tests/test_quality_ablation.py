@@ -7,8 +7,21 @@ import pytest
 
 from pipeline.bench.quality.runs import Job
 from pipeline.bench.quality.streams import given
+from streamnn.pool import values, votes
 from streamnn.pool.layout import Layout
-from tests.benchmarks.quality.ablation import ABLATIONS, COUNTING, NETWORKS, Ablation, columns, recorded_rows, without
+from tests.benchmarks.quality.ablation import (
+    ABLATIONS,
+    COUNTING,
+    FITTED,
+    LABEL_NETWORKS,
+    NETWORKS,
+    VALUE_NETWORKS,
+    Ablation,
+    columns,
+    kept,
+    recorded_rows,
+    without,
+)
 from tests.benchmarks.quality.runs import run
 
 
@@ -34,19 +47,53 @@ def test_nothing_left_out_is_the_default(job):
         assert again[name] == whole[name]
 
 
+@pytest.fixture(scope="module")
+def others(tmp_path_factory):
+    """The default on 250 events of a value with a category, and of three labels; by task."""
+    random = np.random.default_rng(8)
+    x, kind, folder = random.normal(size=(250, 3)), random.choice(list("uvw"), 250), tmp_path_factory.mktemp("others")
+    values = np.cumsum(x[:, 0]) + (kind == "u") + random.normal(size=250)
+    rows = [f"{a:.4f},{b:.4f},{k},{y:.4f}\n" for (a, b, _), k, y in zip(x, kind, values, strict=True)]
+    (folder / "value.csv").write_text("p,q,kind,y\n" + "".join(rows))
+    labels = (x + random.normal(size=(250, 3)) > 0.3).astype(int)
+    rows = [f"{a:.4f},{b:.4f},{c:.4f},{r},{s},{t}\n" for (a, b, c), (r, s, t) in zip(x, labels, strict=True)]
+    (folder / "labels.csv").write_text("p,q,o,r,s,t\n" + "".join(rows))
+    value, sets = f"{folder / 'value.csv'} --target y", f"{folder / 'labels.csv'} --targets-last 3"
+    return {
+        "regression": Job("best", given(value), 250, 0),
+        "multilabel": Job("best", given(sets), 250, 0),
+    }
+
+
 def test_each_part_that_is_left_out_changes_predictions(job):
     """Each ablation reaches the pool, and no two are the same."""
     losses = {"best": run(job)["log_loss"]}
-    for name, ablation in ABLATIONS.items():
-        with without(ablation):
-            losses[name] = run(job)["log_loss"]
+    for name in ABLATIONS["classification"]:
+        losses[name] = run(replace(job, learner=name))["log_loss"]
     assert len(set(losses.values())) == len(losses), losses
 
 
-def test_names_are_those_of_members():
-    """Each name that an ablation leaves out is a member's, and every kind of member is left out by one."""
-    named = {member for ablation in ABLATIONS.values() for member in ablation.members}
-    assert named == {*COUNTING, *NETWORKS}
+@pytest.mark.parametrize("task", ["regression", "multilabel"])
+def test_each_part_of_other_pools_changes_predictions(others, task):
+    """Likewise of pools for values and for label sets; with nothing left out they are the default."""
+    whole = run(others[task])
+    with without(Ablation()):
+        assert run(others[task])["windows"] == whole["windows"]
+    found = {name: run(replace(others[task], learner=name))["windows"] for name in ABLATIONS[task]}
+    assert len({str(windows) for windows in [whole["windows"], *found.values()]}) == len(found) + 1, found
+
+
+def test_every_member_is_left_out_by_one():
+    """Each name that an ablation leaves out is a member's, and every member is left out by one."""
+    pools = {
+        "classification": (*COUNTING, *NETWORKS),
+        "regression": (*values.member_names(2), *FITTED, *VALUE_NETWORKS),
+        "multilabel": (*votes.MEMBERS, *LABEL_NETWORKS),
+    }
+    for task, members in pools.items():
+        left = [set(range(len(members))) - {*kept(ablation, members)} for ablation in ABLATIONS[task].values()]
+        assert set().union(*left) == set(range(len(members))), task
+        assert all(gone for gone, ablation in zip(left, ABLATIONS[task].values(), strict=True) if ablation.members)
 
 
 def test_rows_are_those_that_members_read(job):

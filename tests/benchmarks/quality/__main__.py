@@ -66,7 +66,7 @@ def main(words: list[str]) -> None:
     if words[0] == "rates":
         compare(space, [*RATES])
     elif words[0] == "ablation":
-        compare(space, ["best", *ABLATIONS])
+        compare(space, ["best", *ABLATIONS[space.task]])
     elif words[0] == "curves":
         learners = space.learners.split(",") if space.learners else ["best", "logistic", "arf"]
         unknown = [name for name in learners if name not in {*OURS, *CLASSIFIERS}]

@@ -1,21 +1,23 @@
 """The default without one of its ingredients, and trees on its feature maps: what is each part worth?
 
-The parts that run a pool for classes are wrapped: columns of a feature map are set to 0 before any member reads them, members
-are left out of the mix, and mixtures are left out of their mean. Everything else is as `streamnn replay` runs it.
+The parts that run a pool are wrapped: members are left out of the mix, whatever is predicted; for classes columns of a feature map
+are set to 0 before any member reads them, and mixtures are left out of their mean; for label sets those seen are forgotten.
+Everything else is as `streamnn replay` runs it.
 
-Axes: K rows, D feature columns, M members, C class capacity.
+Axes: K rows, D feature columns, M members, C class capacity, T labels.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from typing import Any
 from unittest import mock
 
 import numpy as np
 from river import forest, tree
 
-from streamnn.pool import engines, linear, maps, mixer, presets, tables
+from streamnn.pool import blend, engines, label_mixer, linear, maps, mixer, presets, squares, tables, values, votes
 from streamnn.pool.layout import Layout
 from streamnn.pool.reference import mixer as slow_mixer
 from streamnn.pool.reference.common import log_softmax
@@ -23,6 +25,9 @@ from streamnn.pool.reference.common import log_softmax
 MIXTURES = ("hedge", "stack", "lead")
 COUNTING = (*maps.MEMBERS, *linear.MEMBERS, *tables.MEMBERS)
 NETWORKS = tuple(spec.name for spec in presets.NETWORKS["best"])
+FITTED = tuple(name for model in squares.MODELS.values() for name in model.members)
+VALUE_NETWORKS = tuple(spec.name for spec in presets.VALUE_NETWORKS["best"])
+LABEL_NETWORKS = tuple(spec.name for spec in presets.LABEL_NETWORKS["best"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,28 +36,55 @@ class Ablation:
 
     Attributes:
         columns: feature maps whose columns are 0: "exponential", "waves", "votes" or "target".
-        members: names of members that are not mixed; networks go on learning.
+        members: names of members that are not mixed, * standing for any letters; networks go on learning.
         mixtures: those of `MIXTURES` whose mean is served; none = the mean of all members' log-probabilities.
+        sets: whether label sets that have been seen are preferred.
     """
 
     columns: tuple[str, ...] = ()
     members: tuple[str, ...] = ()
     mixtures: tuple[str, ...] = MIXTURES
+    sets: bool = True
 
 
-ABLATIONS: dict[str, Ablation] = {
-    **{f"without_{name}": Ablation(columns=(name,)) for name in ("exponential", "waves", "votes", "target")},
-    "without_neighbours": Ablation(members=maps.MEMBERS[:6]),
-    "without_bayes_and_rule": Ablation(members=maps.MEMBERS[6:]),
-    "without_linear": Ablation(members=linear.MEMBERS),
-    "without_one_value": Ablation(members=("one_value",)),
-    "without_after_label": Ablation(members=("after_label",)),
-    "without_replay": Ablation(members=NETWORKS[1:]),
-    "without_networks": Ablation(members=NETWORKS),
-    "without_hedge": Ablation(mixtures=("stack", "lead")),
-    "without_stack": Ablation(mixtures=("hedge", "lead")),
-    "without_lead": Ablation(mixtures=("hedge", "stack")),
-    "plain_mean": Ablation(mixtures=()),
+_NEIGHBOURS, _REPLAY = Ablation(members=("nn*",)), Ablation(members=("*_replay*",))
+_ALL_NETWORKS = Ablation(members=("net", "net_*", "value", "value_*", "residual", "residual_*"))
+ABLATIONS: dict[str, dict[str, Ablation]] = {
+    "classification": {
+        **{f"without_{name}": Ablation(columns=(name,)) for name in ("exponential", "waves", "votes", "target")},
+        "without_neighbours": _NEIGHBOURS,
+        "without_bayes_and_rule": Ablation(members=("naive_bayes", "one_rule")),
+        "without_linear": Ablation(members=linear.MEMBERS),
+        "without_one_value": Ablation(members=("one_value",)),
+        "without_after_label": Ablation(members=("after_label",)),
+        "without_replay": _REPLAY,
+        "without_networks": _ALL_NETWORKS,
+        "without_hedge": Ablation(mixtures=("stack", "lead")),
+        "without_stack": Ablation(mixtures=("hedge", "lead")),
+        "without_lead": Ablation(mixtures=("hedge", "stack")),
+        "plain_mean": Ablation(mixtures=()),
+    },
+    "regression": {
+        "without_past": Ablation(members=("mean", "last", "slow_mean", "fast_mean")),
+        "without_categories": Ablation(members=("last_*", "mean_*")),
+        "without_neighbours": _NEIGHBOURS,
+        "without_squares": Ablation(members=("squares*",)),
+        "without_changes": Ablation(members=("changes*",)),
+        "without_value_networks": Ablation(members=("value", "value_*")),
+        "without_residual_networks": Ablation(members=("residual", "residual_*")),
+        "without_replay": _REPLAY,
+        "without_networks": _ALL_NETWORKS,
+        "plain_mean": Ablation(mixtures=()),
+    },
+    "multilabel": {
+        "without_frequency": Ablation(members=("frequency",)),
+        "without_neighbours": _NEIGHBOURS,
+        "without_weighted": Ablation(members=("nn_weighted",)),
+        "without_replay": _REPLAY,
+        "without_narrow": Ablation(members=("*_narrow",)),
+        "without_networks": _ALL_NETWORKS,
+        "without_sets": Ablation(sets=False),
+    },
 }
 CONTROLS: dict[str, Callable[[int], Any]] = {
     "arf_on_maps": lambda seed: forest.ARFClassifier(seed=seed),
@@ -71,12 +103,16 @@ def columns(layout: Layout, name: str) -> slice:
     }[name]
 
 
+def kept(ablation: Ablation, names: Sequence[str]) -> list[int]:
+    """Tell which of the members stay."""
+    return [i for i, name in enumerate(names) if not any(fnmatchcase(name, left) for left in ablation.members)]
+
+
 @contextmanager
 def without(ablation: Ablation) -> Iterator[None]:
-    """Run one pool for classes without it, in this process; labels have to come at once."""
+    """Run pools without it, in this process; of classes labels have to come at once."""
     native = engines.NATIVE
-    kept = [i for i, name in enumerate((*COUNTING, *NETWORKS)) if name not in ablation.members]
-    mine: dict[str, np.ndarray] = {}  # a mixer of fewer members; the pool's own stays as it was
+    mine: dict[int, dict[str, np.ndarray]] = {}  # mixers of fewer members, by pool; the pools' own stay as they were
 
     def run_maps(state: Any, layout: Layout, rows: maps.MapRows, operations: Any) -> None:
         native.maps(state, layout, rows, operations)
@@ -84,13 +120,12 @@ def without(ablation: Ablation) -> Iterator[None]:
             rows.row[:, columns(layout, name)] = 0
 
     def run_mixer(state: Any, logp: np.ndarray, *rest: Any) -> None:
-        classes = logp.shape[2]
-        if not mine:
-            mine.update(mixer.init(len(kept), classes, 0))
-        elif len(mine["active"]) != classes:
-            mine.update(mixer.grow(mine, classes))
+        classes, stay = logp.shape[2], kept(ablation, (*COUNTING, *NETWORKS))
+        small = mine.setdefault(0, mixer.init(len(stay), classes, 0))
+        if len(small["active"]) != classes:
+            small.update(mixer.grow(small, classes))
         inner = native.mixer if ablation.mixtures == MIXTURES else slow_mixer.run
-        inner(mine, np.ascontiguousarray(logp[:, kept]), *rest)
+        inner(small, np.ascontiguousarray(logp[:, stay]), *rest)
 
     def combine(state: Any, logp: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
         _, stack, lead, leads = whole(state, logp)
@@ -99,8 +134,30 @@ def without(ablation: Ablation) -> Iterator[None]:
         mixed = [said[name] for name in ablation.mixtures] or list(np.maximum(logp, -6))
         return log_softmax(np.mean(mixed, axis=0), state["active"]), stack, lead, leads
 
+    def run_blend(state: Any, said: np.ndarray, *rest: Any, past: int) -> None:
+        fields = (said.shape[1] - len((*values.member_names(0), *FITTED, *VALUE_NETWORKS))) // 2
+        stay = kept(ablation, (*values.member_names(fields), *FITTED, *VALUE_NETWORKS))
+        small = mine.setdefault(id(state["range"]), blend.init(len(stay), len(state["stored"])))
+        first = sum(i < past for i in stay)
+        native.blend(small, np.ascontiguousarray(said[:, stay]), *rest, past=max(first, 1))
+        if not ablation.mixtures:
+            served = rest[-2]
+            served[~np.isnan(served)] = said.mean(axis=1)[~np.isnan(served)]
+
+    def run_labels(state: Any, said: np.ndarray, *rest: Any) -> None:
+        nets = said.shape[1] - len(votes.MEMBERS)
+        stay = kept(ablation, (*votes.MEMBERS, *LABEL_NETWORKS[-nets:]))  # of wide rows all networks are narrow
+        small = mine.setdefault(0, label_mixer.init(len(stay), said.shape[2], len(state["stored"])))
+        native.label_mixer(small, np.ascontiguousarray(said[:, stay]), *rest)
+
+    def run_sets(*words: Any) -> None:
+        if ablation.sets:
+            native.label_sets(*words)
+
     whole = slow_mixer._combine
-    parts = replace(native, maps=run_maps, mixer=run_mixer)
+    parts = replace(
+        native, maps=run_maps, mixer=run_mixer, blend=run_blend, label_mixer=run_labels, label_sets=run_sets
+    )
     with mock.patch.object(engines, "NATIVE", parts), mock.patch.object(slow_mixer, "_combine", combine):
         yield
 

@@ -10,9 +10,9 @@ from pipeline.bench.quality import runs
 from pipeline.bench.quality.cache import code_hash
 from pipeline.bench.quality.runs import Job, learned
 from pipeline.bench.quality.scoring import classification, label_sets
-from pipeline.bench.quality.streams import Events, read
+from pipeline.bench.quality.streams import Events, read, task_of
 from tests.benchmarks.quality import peers
-from tests.benchmarks.quality.ablation import ABLATIONS, CONTROLS, recorded_rows, without
+from tests.benchmarks.quality.ablation import ABLATIONS, CONTROLS, Ablation, recorded_rows, without
 from tests.benchmarks.quality.environments import worker_versions
 
 
@@ -21,15 +21,16 @@ def key(job: Job) -> dict[str, Any]:
     found = runs.key(job)
     if job.learner in peers.KNOWN:
         found["versions"] = worker_versions(peers.KNOWN[job.learner][0])
-    if job.learner in {*peers.KNOWN, *ABLATIONS, *CONTROLS}:
+    if job.learner in {*peers.KNOWN, *CONTROLS} or _ablation(job):
         found["code"] = code_hash(ours=job.learner not in peers.KNOWN, more=Path(__file__).parent)
     return found
 
 
 def run(job: Job) -> dict[str, Any]:
     """Run a job of a learner of `OURS`, river, `peers.KNOWN`, `ABLATIONS` or `CONTROLS`."""
-    if job.learner in ABLATIONS:
-        with without(ABLATIONS[job.learner]):
+    ablation = _ablation(job)
+    if ablation:
+        with without(ablation):
             return runs.ours(replace(job, learner="best"))
     if job.learner in CONTROLS:
         with recorded_rows() as found:
@@ -43,6 +44,12 @@ def run(job: Job) -> dict[str, Any]:
         mapped = [dict(enumerate(row)) for row in rows.tolist()]
         return learned(CONTROLS[job.learner](job.seed), Events(mapped, events.y, events.classes))
     return _peer(job) if job.learner in peers.KNOWN else runs.run(job)
+
+
+def _ablation(job: Job) -> Ablation | None:
+    if not any(job.learner in known for known in ABLATIONS.values()):
+        return None  # what a stream is costs a look at it
+    return ABLATIONS[task_of(job.stream)].get(job.learner)
 
 
 def _peer(job: Job) -> dict[str, Any]:
