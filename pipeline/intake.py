@@ -40,6 +40,11 @@ class Intake:
         self.cut = False
 
     @property
+    def holds(self) -> bool:
+        """Whether events wait here for a micro-batch to be complete."""
+        return self._held is not None and len(self._held) > 0
+
+    @property
     def left_s(self) -> float:
         """How long what is held may still wait; infinite if nothing is, or if it may wait for ever."""
         if not self._wait_s or self._held is None or not len(self._held):

@@ -41,6 +41,7 @@ T = TypeVar("T")
 
 SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0  # between two tries to write
 IDLE_S = 0.05  # pause when a source has nothing at the moment
+HELD_S = 5.0  # how often a source is told where it stands while less than a micro-batch waits
 MOST_POINTS = 2000  # of the learning-rate history; beyond, every second point is dropped
 MOST_DRIFTS = 10_000  # remembered; older ones are only counted
 
@@ -155,6 +156,7 @@ class Prequential:
         self._offset = 0  # of the next record to read
         self._checkpointed: int | None = None  # event count of the newest checkpoint
         self._durable, self._durable_s = 0, time.monotonic()  # records that it covers, and when it was taken
+        self._told_s = self._durable_s  # when the source was last told of it
         self.batches: dict[int, int] = {}  # micro-batches of this process by their events
         self._since = 0  # number of the event from which micro-batches are counted: where the clock last ended one
         self._untold: tuple[Origin, ...] = ()  # where it ended them, which no prediction has told of yet
@@ -245,6 +247,7 @@ class Prequential:
                 self.checkpoint()
             report(self)
             if self._intake.idle:
+                self._tell_again()
                 time.sleep(min(IDLE_S, plan.wait_s / 4 or IDLE_S, self._intake.left_s))
         self.interrupted = True
 
@@ -275,6 +278,17 @@ class Prequential:
             p.crash_point("after_commit")
         p.source.commit(self._offset)
         self.written = Written(self.written.number + 1, time.monotonic() - began, store.size_bytes)
+
+    def _tell_again(self) -> None:
+        """Tell the source where it stands while less than a micro-batch waits and no checkpoint can come.
+
+        What was read of that counts as not read, and the events that would complete it may lie in partitions that a source
+        takes up when it is told.
+        """
+        waits = self._intake.holds and self.parts.store is not None and self._offset == self._durable
+        if waits and time.monotonic() - max(self._told_s, self._durable_s) >= HELD_S:
+            self._told_s = time.monotonic()
+            self.parts.source.commit(self._offset)
 
     def _due(self) -> bool:
         """Tell whether the clock, or a transaction that has been open for long, asks for a checkpoint.

@@ -253,6 +253,22 @@ def test_partitions_that_are_added(bootstrap, tmp_path, live):
 
 
 @pytest.mark.heavy
+@pytest.mark.parametrize("delivery", ["transactional", "at_least_once"])
+def test_a_partition_that_completes_a_micro_batch(bootstrap, tmp_path, live, delivery):
+    """Where half a micro-batch waits and the partitions it is from stay silent, an added one is read all the same."""
+    source = made(tmp_path, bootstrap, 204, delivery=delivery)
+    run = live("mode.batch=8", "model.engine=eager", "kafka.new_partitions=accept", "kafka.idle_wait_s=0.1")
+    run.until(lambda: runs.reached(tmp_path) >= 200)
+    helpers.add_partitions(bootstrap, source, 5)
+    records = [record._replace(partition=4) for record in runs.spread(runs.events(tmp_path, 4, seed=5))]
+    helpers.until(lambda: len(helpers.partitions(helpers.library("confluent-kafka", bootstrap), source)) == 5)
+    runs.write(bootstrap, source, records)
+    run.until(lambda: runs.reached(tmp_path) >= 208)
+    run.stop()
+    assert once(tmp_path, bootstrap, 208)
+
+
+@pytest.mark.heavy
 def test_positions_that_are_not_committed(bootstrap, tmp_path):
     """A mistyped group and offsets that have expired stop the start with 2; the right group, or a new folder, goes on."""
     source = made(tmp_path, bootstrap)

@@ -29,7 +29,7 @@ class Audit:
         folder: of the checkpoints.
 
     Attributes:
-        fates: in the end, what has become of the labels of a topic of their own.
+        fates: in the end, what has become of the labels of a topic of their own, or how many micro-batches the clock ended.
     """
 
     def __init__(self, world, work, group, folder):
@@ -121,7 +121,8 @@ class Audit:
         same("scores", state["scores"], wanted.scores.state_dict())
         same("learning rate", state["rate_control"], wanted.control.state_dict())
         same("labels awaited", self._awaited(state["labels"]), wanted.pending)
-        same("labels by what became of them", self._fates(state["labels"]), self.fates)
+        if w.label_partitions:
+            same("labels by what became of them", self._fates(state["labels"]), self.fates)
         counters = state["loop"]["counters"]
         same("events", counters["events"], len(order))
         same("events learned", counters["learned"], len(wanted.memory.learned))
@@ -142,8 +143,35 @@ class Audit:
         w = self._work
         if w.label_partitions:
             return joined(w.merged(), control_every=w.control_every)
-        one = expected(order, w.labelled, batch=w.batch, delay_events=w.delay_events, control_every=w.control_every)
-        return one, {}
+        ends = self._ends() if w.wait_s else ()
+        one = expected(
+            order, w.labelled, batch=w.batch, delay_events=w.delay_events, control_every=w.control_every, ends=ends
+        )
+        return one, {"ended by the clock": len(ends)} if w.wait_s else {}
+
+    def _ends(self):
+        """Return the codes of the events with which the clock ended a micro-batch, as predictions tell.
+
+        What a process tells counts as long as no later one has done again the record that tells it.
+        """
+        told, began = [], {}  # (record, process, place), process -> its first record
+        for topic in ("out", "dead"):
+            for log in self._world.cluster.topics[topic]:
+                for entry in log.entries[: log.stable_end]:
+                    headers = dict(entry.headers)
+                    if not log.visible(entry, True) or headers.get("streamnn-stage") == b"learn":
+                        continue  # a label that came late tells of a record that an earlier process may have handled
+                    record, process = int(headers["streamnn-record"]), int(headers["streamnn-started"])
+                    began[process] = min(began.get(process, record), record)
+                    for place in headers.get("streamnn-cut", b"").decode().split(",") if topic == "out" else ():
+                        told += [(record, process, tuple(map(int, place.split(":"))))] if place else []
+        kept = {
+            place
+            for record, process, place in told
+            if all(first > record for later, first in began.items() if later > process)
+        }
+        codes = {place: code for code, place in workload.offset_of(self._world.cluster).items()}
+        return {codes[place] for place in kept}
 
     def _fates(self, labels):
         """Return what a checkpoint says has become of them."""

@@ -27,7 +27,18 @@ class Expected:
     unlabelled: int = 0
 
 
-def expected(codes, labelled, *, batch, delay_events, control_every):
+def micro_batches(codes, batch, ends):
+    """Cut events into micro-batches: of so many, or up to an event that the clock ended one with."""
+    start = 0
+    while start < len(codes):
+        stop = next(
+            (at + 1 for at in range(start, len(codes)) if at + 1 == start + batch or codes[at] in ends), len(codes)
+        )
+        yield list(enumerate(codes[start:stop], start))
+        start = stop
+
+
+def expected(codes, labelled, *, batch, delay_events, control_every, ends=()):
     """Run over events.
 
     Args:
@@ -36,6 +47,7 @@ def expected(codes, labelled, *, batch, delay_events, control_every):
         batch: events of a micro-batch.
         delay_events: after how many events a label comes.
         control_every: events between two decisions on the rate.
+        ends: codes of the events with which the clock ended a micro-batch.
     """
     out = Expected()
     memory, losses, rate = out.memory, [], out.control.rate
@@ -50,8 +62,8 @@ def expected(codes, labelled, *, batch, delay_events, control_every):
         out.scores.score(number, label_of(code), served)
         return True
 
-    for start in range(0, len(codes), batch):
-        group = list(enumerate(codes[start : start + batch], start))
+    for group in micro_batches(codes, batch, ends):
+        start = group[0][0]
         while waiting and waiting[0][0] + delay_events <= start:
             learn(*waiting.pop(0))
         served = [memory.predict(code) for _, code in group]

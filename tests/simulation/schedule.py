@@ -24,6 +24,7 @@ from pipeline.config import CheckpointSettings, Config, StreamSettings
 from pipeline.faults import CRASH_POINTS
 from pipeline.join import LabelJoin, label_kinds
 from pipeline.labels import LabelQueue
+from pipeline.outside import POLLS_A_WAIT
 from pipeline.prequential import Parts, Plan, Prequential
 from pipeline.settings import SettingsError
 from streamnn.drift import make_detector
@@ -60,7 +61,7 @@ class Schedule:
         seed: of everything.
         work, faults: instead of those that the seed gives.
         kind: "labels" = they come on a topic of their own; "growth" = the topic gets more partitions; "retention" = records
-            are deleted at the beginnings of logs, too.
+            are deleted at the beginnings of logs, too; "waits" = the clock ends micro-batches.
 
     Attributes:
         refused: the run was refused for good, since records that it had not read were deleted.
@@ -69,7 +70,7 @@ class Schedule:
     def __init__(self, seed, *, work=None, faults=None, kind=""):
         rng = random.Random(seed)
         self.seed, retention = seed, kind == "retention"
-        drawn = workload.draw(rng.random(), labels=kind == "labels", grows=kind == "growth")
+        drawn = workload.draw(rng.random(), labels=kind == "labels", grows=kind == "growth", waits=kind == "waits")
         self.work = drawn if work is None else work
         chance = rng.random()
         drawn = draw_faults(rng, self.work) if faults is None else faults
@@ -208,6 +209,7 @@ class Schedule:
                 library,
                 self._codec(),
                 commits=commits is None,
+                poll_s=w.wait_s / POLLS_A_WAIT,
                 clock=clock,
             )
             if w.delivery == "at_least_once":
@@ -262,6 +264,7 @@ class Schedule:
             checkpoint_every=w.checkpoint_every,
             checkpoint_every_s=w.checkpoint_every_s,
             limit=0,
+            wait_s=w.wait_s,
             patience_s=20.0,
             fingerprint={"delay": w.delay_events},
         )

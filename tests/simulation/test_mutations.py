@@ -303,11 +303,29 @@ def forgets_what_was_taken_up(patch):
     patch.setattr(KafkaSource, "state", first)
 
 
+def tells_the_source_nothing_more(patch):
+    """While less than a micro-batch waits, a source has no occasion to take up the partitions that would complete it."""
+    patch.setattr(Prequential, "_tell_again", lambda loop: None)
+
+
+def forgets_where_the_clock_ended_one(patch):
+    """A restart counts micro-batches as if the clock had ended none."""
+    opened = Prequential.open
+
+    def without(loop, checkpoint):
+        opened(loop, checkpoint)
+        loop._since = 0
+
+    patch.setattr(Prequential, "open", without)
+
+
 OF_KINDS = [
     ("labels", forgets_labels_that_came_early, "learned"),
     ("labels", forgets_where_labels_are, "checkpoint-"),
     ("growth", takes_up_new_partitions_at_their_end, "records before the positions of"),
     ("growth", forgets_what_was_taken_up, "records before the positions of"),
+    ("growth", tells_the_source_nothing_more, "life-"),
+    ("waits", forgets_where_the_clock_ended_one, "learned"),
     ("retention", skips_what_was_deleted, "records before the positions of"),
     ("retention", misses_what_was_read, "the run is refused, and nothing is deleted"),
     (

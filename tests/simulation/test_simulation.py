@@ -3,8 +3,8 @@
 Covered: kills, power cuts, SIGTERM, processes that were taken for dead, brokers that are away or forget their producers,
 full disks, calls that fail or whose answer is lost; in each delivery, order, size of batch and delay of labels. In
 schedules of their own: retention that deletes what was read, and what was not; labels on a topic of their own; partitions
-that are added.
-Not covered: `lost = "skip"`, `mode.max_wait_ms`, standby; those have tests of their own elsewhere.
+that are added; micro-batches that the clock ends.
+Not covered: `lost = "skip"`, standby; those have tests of their own elsewhere.
 """
 
 import logging
@@ -102,6 +102,12 @@ def test_partitions_that_are_added(monkeypatch):
     works = [judged(seed, "growth").work for seed in range(KIND_SCHEDULES)]
     later = sum(number >= work.partitions for work in works for number in work.good.values())
     assert min(len(taken_up), later) >= 50, f"taken up: {len(taken_up)} partitions, {later} events in added ones"
+
+
+def test_micro_batches_that_the_clock_ends():
+    """Where each ended is told by what was written, whoever was killed: with that the model can be worked out."""
+    ended = sum(judged(seed, "waits").audit.fates["ended by the clock"] for seed in range(KIND_SCHEDULES))
+    assert ended >= 300, f"the clock hardly ended any: {ended}"
 
 
 @pytest.mark.parametrize("chunk", [4, 512])

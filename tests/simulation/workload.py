@@ -28,6 +28,7 @@ class Workload:
     Attributes:
         label_partitions: of the topic of labels; 0 = labels are fields of the events.
         added: moments in s at which the topic gets one more partition each.
+        wait_s: how long an event waits for its micro-batch; 0 = for ever.
         arrivals: (moment in s, topic, partition, entry), in order; entries of one partition in the order of its log.
         strict: whether the order of events is a function of the records alone.
         good: code -> partition, of every event.
@@ -51,6 +52,7 @@ class Workload:
     transaction_timeout_s: float
     label_partitions: int = 0
     added: list = field(default_factory=list)
+    wait_s: float = 0.0
     arrivals: list = field(default_factory=list)
     strict: bool = True
     good: dict = field(default_factory=dict)
@@ -107,8 +109,8 @@ def _label_in(entry):
     return int(told["id"]), told["y"]
 
 
-def draw(seed, *, labels=False, grows=False):
-    """Draw a workload, with labels on a topic of their own, or partitions that are added."""
+def draw(seed, *, labels=False, grows=False, waits=False):
+    """Draw a workload; with labels on a topic of their own, partitions that are added, or micro-batches the clock ends."""
     rng = random.Random(seed)
     batch = rng.choice([1, 1, 1, 4])
     made = Workload(
@@ -132,9 +134,11 @@ def draw(seed, *, labels=False, grows=False):
         made.batch, made.delay_events = 1, 0
     if grows:
         made.added, trickles = sorted(rng.choices([0.05, 0.3, 0.8, 1.5], k=rng.choice([1, 2]))), True
-        # without a checkpoint they would not be taken up, and a micro-batch that only their events fill would wait for ever
-        made.checkpoint_every_s, made.batch = 0.5, 1
-    made.strict = not grows and (
+        made.checkpoint_every_s = 0.5  # without a checkpoint they would not be taken up
+    if waits:
+        made.batch, made.wait_s, trickles = rng.choice([2, 4, 4, 16]), rng.choice([0.02, 0.1, 0.5, 3.0]), True
+        made.delivery = rng.choice(["transactional", "at_least_once"])  # predictions in files do not tell
+    made.strict = not (grows or waits) and (
         made.partitions + made.label_partitions == 1 or (made.order == "timestamp" and not trickles)
     )
     _fill(made, rng, trickles=trickles)
@@ -149,6 +153,7 @@ def _fill(made, rng, *, trickles):
     transactions = 1_000_000  # numbers that the cluster does not give
     events = made.batch * (rng.randrange(16, 44) // made.batch)
     weights = [rng.choice([1, 4]) for _ in range(whole)]
+    silenced = bool(made.added) and rng.random() < 0.5  # the others give nothing once a partition is added
 
     def put(number, value, **named):
         moves = rng.choice([0, 1, 1, 5, -2])
@@ -160,7 +165,8 @@ def _fill(made, rng, *, trickles):
     count = 0
     while count < events:
         there = made.partitions + sum(appears <= moment for appears in made.added)
-        number = rng.choices(range(there), weights[:there])[0]
+        first = made.partitions if silenced and there > made.partitions else 0
+        number = rng.choices(range(first, there), weights[first:there])[0]
         if trickles:
             moment += rng.choice([0.0, 0.0, 0.01, 0.1, 0.4])
         kind = rng.random()
