@@ -205,11 +205,16 @@ class KafkaSettings:
     format: Literal["json", "avro"] = setting("json", "of the records read")
     avro_schema: str = setting("", "file with the schema that plain Avro records were written with")
     registry_url: str = setting("", "schema registry, for Avro records framed with the number of their schema")
+    registry_ca_file: str = setting("", "certificates that are trusted there, PEM; empty = those of the system")
     registry_user: str = setting("", "who logs in at the registry")
     registry_password_file: str = setting("", "file that holds the password, first line")
     registry_password_env: str = setting("", "environment variable that holds the password")
     partitions: tuple[int, ...] = setting((), "those that this model owns; [] = all that there are at the first start")
-    start: str = setting("earliest", "where the very first start begins: earliest, latest, or a moment in ISO 8601")
+    start: str = setting(
+        "earliest",
+        "where the very first start begins: earliest, latest, a moment in ISO 8601, or offsets of partitions such as"
+        " 0:1200,1:800 (the others from their beginning)",
+    )
     until: Literal["forever", "end"] = setting("forever", "end = stop at what is the end of the topic at the start")
     order: Literal["timestamp", "arrival"] = setting(
         "timestamp", "how partitions are merged: by record timestamp (the same order whenever read), or as they come"
@@ -231,7 +236,10 @@ class KafkaSettings:
     user: str = setting("", "who logs in")
     password_file: str = setting("", "file that holds the password, first line")
     password_env: str = setting("", "environment variable that holds the password")
-    compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = setting("none", "of what is written")
+    compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = setting(
+        "none",
+        "of what is written; with kafka-python snappy, lz4 and zstd need the extra `compression`, for reading too",
+    )
     start_wait_s: float = setting(30.0, "how long a cluster that cannot be reached is waited for at start", low=0.0)
     give_up_s: float = setting(0.0, "how long one that is lost later is waited for; 0 = for ever", low=0.0)
     common: dict[str, object] = setting({}, "further settings of the library, by its own names", secret=True)

@@ -37,6 +37,7 @@ from connectors.kafka import (
     Lease,
     Transaction,
     library,
+    positions,
 )
 from connectors.recording import RecordingSource, is_recording
 from pipeline.config import Config, KafkaSettings, StreamSettings
@@ -185,12 +186,14 @@ def connection(k: KafkaSettings) -> KafkaConnection:
 
 def reading(k: KafkaSettings, topic: str, label_topic: str = "") -> KafkaReading:
     """Return what is read of a topic, and of that of its labels."""
+    places = positions(k.start)
     return KafkaReading(
         topic=topic,
         label_topic=label_topic,
         group=k.group or k.model,
         partitions=k.partitions,
-        start=k.start,
+        start="earliest" if places else k.start,
+        start_positions=places,
         until=k.until,
         order=k.order,
         idle_wait_s=k.idle_wait_s,
@@ -226,6 +229,7 @@ def _codec(k: KafkaSettings, schema: Schema, spec: StreamSpec, avro_schema: str,
     if k.registry_url:
         settings = RegistrySettings(
             url=k.registry_url,
+            ca_file=k.registry_ca_file,
             user=k.registry_user,
             password_file=k.registry_password_file,
             password_env=k.registry_password_env,

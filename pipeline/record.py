@@ -5,7 +5,6 @@ In: the configuration of a run. Out: a recording (`connectors.recording`).
 
 import argparse
 import os
-import re
 import sys
 import threading
 import time
@@ -16,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from connectors import Origin, SinkError, SourceError
-from connectors.kafka import KafkaReading, KafkaSource, Library, handled_cuts, handled_order, library
+from connectors.kafka import KafkaReading, KafkaSource, Library, handled_cuts, handled_order, library, positions
 from connectors.kafka.client import Partition
 from connectors.kafka.handled import Place
 from connectors.kafka.merge import GivenMerge
@@ -30,7 +29,6 @@ from pipeline.settings import SettingsError, read_settings
 from pipeline.signals import collected
 
 _PIECE = 2_000  # records read at a time
-_POSITIONS = re.compile(r"\d+:\d+(,\d+:\d+)*")
 _TOLD: dict[Order, str] = {"timestamp": "in the order of their timestamps", "handled": "in the order handled"}
 
 
@@ -168,12 +166,13 @@ def _by_timestamp(
 def _range(config: Config, space: argparse.Namespace) -> KafkaReading:
     """Return what is read, within the range that the command line names."""
     k = config.kafka
-    start = "earliest" if k.start == "latest" else k.start
     topics = reading(k, config.stream.source.removeprefix(SCHEME), config.labels.topic)
+    start = "earliest" if topics.start == "latest" else topics.start
     what = replace(topics, start=start, order="timestamp", until="end")
     first, last = _place("--from", space.first), _place("--until", space.until)
     if first is not None:
-        what = replace(what, start=first.moment or what.start, start_positions=first.positions)
+        places = {} if first.moment else {**what.start_positions, **first.positions}
+        what = replace(what, start=first.moment or what.start, start_positions=places)
     if last is not None:
         what = replace(what, until=last.moment or "end", until_positions=last.positions)
     return what
@@ -189,9 +188,8 @@ def _place(flag: str, text: str | None) -> _Place | None:
     """Read a moment, or positions such as 0:1200,1:800."""
     if text is None:
         return None
-    if _POSITIONS.fullmatch(text):
-        pairs = [part.split(":") for part in text.split(",")]
-        return _Place("", {int(partition): int(offset) for partition, offset in pairs})
+    if places := positions(text):
+        return _Place("", places)
     if not text[:4].isdecimal():
         raise SettingsError(
             f"{flag} is {text!r}, expected a moment such as 2026-11-01T12:00:00Z, or offsets of partitions such as"

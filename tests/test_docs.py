@@ -134,7 +134,13 @@ FAULTS = {
         "test_kafka_source::test_markers_that_retention_takes_are_not_missed"
     ),
     "topic gets more partitions": "test_kafka_faults::test_partitions_that_are_added",
-    "wrong password, untrusted certificate": "test_kafka_security::test_wrong_secrets_are_told_at_once",
+    "wrong password, untrusted certificate, certificate of the client refused": (
+        "test_kafka_security::test_a_run_that_logs_in"
+    ),
+    "compression whose package is not installed (kafka-python)": (
+        "test_kafka_clients::test_a_compression_that_is_not_installed_is_told"
+    ),
+    "schema registry refuses": "test_kafka_avro::test_a_registry_that_refuses_ends_the_run",
     "records that do not decode, or cannot be learned": "test_kafka_poison::test_every_malformed_record_is_a_dead_letter_once",
     "another process took the model over": "test_kafka_standby::test_a_zombie_stops_and_counts_for_nothing",
     "checkpoints, but no committed offsets (transactional)": "test_kafka_faults::test_positions_that_are_not_committed",

@@ -12,7 +12,7 @@ from connectors.kafka.delivery import Channel, Delivery
 from connectors.kafka.handled import HandledOrder, handled_cuts, handled_order
 from connectors.kafka.lease import Lease
 from connectors.kafka.libraries import library
-from connectors.kafka.settings import KafkaConnection, KafkaReading, KafkaSettingError
+from connectors.kafka.settings import KafkaConnection, KafkaReading, KafkaSettingError, positions
 from connectors.kafka.sinks import KafkaDeadLetters, KafkaPredictions
 from connectors.kafka.source import KafkaSource, KafkaStatistics
 from connectors.kafka.transaction import Commits, FencedError, Transaction
@@ -37,4 +37,5 @@ __all__ = [
     "handled_cuts",
     "handled_order",
     "library",
+    "positions",
 ]

@@ -35,6 +35,9 @@ def first(reader: LogReader, reading: KafkaReading, there: tuple[int, ...]) -> d
     unknown = sorted((set(wanted) | set(reading.start_positions)) - set(there))
     if unknown:
         raise SourceError(f"topic {reading.topic!r} has partitions {list(there)}, and not {unknown}")
+    foreign = sorted(set(reading.start_positions) - set(wanted))
+    if foreign:
+        raise SourceError(f"start names partitions {foreign} of {reading.topic!r}, and partitions is {list(wanted)}")
     owned = [Partition(reading.topic, number) for number in wanted]
     moment = reading.start_ms()
     if reading.start == "earliest":

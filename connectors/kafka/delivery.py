@@ -351,7 +351,7 @@ def told(error: LogError, what: str) -> SinkError:
         "unreachable": "Check the address, and whether the brokers run.",
         "unknown_topic": "Make the topic, or correct its name.",
         "refused": "Check user, password and mechanism, and the user's rights.",
-        "untrusted": "Check security and ca_file, and that the certificate names the host.",
+        "untrusted": "Check security and ca_file (certificate_file, if brokers ask for one), and that theirs names the host.",
         "configuration": "Correct the setting.",
         "too_large": "Raise max.message.bytes of the topic (and max_request_size or message.max.bytes here).",
     }.get(error.fault, "See the broker's log.")

@@ -118,7 +118,8 @@ class FastLibrary:
         common, errors = _security(self._connection), Errors()
         settings = settings_of_member(group, name) | {"error_cb": errors}
         with Translating("configuration"):
-            consumer = Consumer({**common, **settings, **self._connection.common, **self._connection.consumer})
+            # its name and its times are what the turn of a worker rests on: no setting of a user replaces them
+            consumer = Consumer({**common, **self._connection.common, **self._connection.consumer, **settings})
         _reach(consumer, errors, self._connection, wait_s)
         return FastMember(consumer, topic)
 

@@ -97,4 +97,6 @@ def translated(error: KafkaError, otherwise: Fault) -> LogError:
     fault = FAULTS.get(error.code(), "fenced" if error.fatal() or error.txn_requires_abort() else otherwise)
     if fault == "failed" and error.retriable():
         fault = "unreachable"
+    if "alert" in error.str() and "certificate" in error.str():
+        fault = "untrusted"
     return LogError(fault, f"{error.name()}: {error.str()}")

@@ -196,8 +196,11 @@ def _traces(library: Library, topic: str, names: Sequence[str], model: str, stop
             )
             if min(number, partition, offset, started) < 0:
                 raise SourceError(f"a record of topic {name!r} lacks headers that tell of the order: {record.origin}")
-            late = headers.get("streamnn-stage") == b"learn"
-            cuts = [place.split(b":") for place in (headers.get("streamnn-cut") or b"").split(b",") if place]
+            stage = headers.get("streamnn-stage")
+            late = stage == b"learn"
+            # a dead letter tells of none, but may have such a header from the record that it is
+            told = b"" if stage is not None else headers.get("streamnn-cut") or b""
+            cuts = [place.split(b":") for place in told.split(b",") if place]
             places = [(int(where), int(at)) for where, at in cuts]
             traces.add(number, (partition, offset), started_ms=started, late=late, cuts=places)
     return traces

@@ -101,8 +101,9 @@ class PythonLibrary:
 
     def member(self, *, group: str, topic: str, name: str, wait_s: float | None = None) -> "PythonMember":
         """Connect a member of a group; see `Library`."""
-        settings = settings_of_member(group, name)
-        return PythonMember(self._connect(kafka.KafkaConsumer, settings, self._connection.consumer, wait_s), topic)
+        # its name and its times are what the turn of a worker rests on: no setting of a user replaces them
+        settings = {**self._connection.consumer, **settings_of_member(group, name)}
+        return PythonMember(self._connect(kafka.KafkaConsumer, {}, settings, wait_s), topic)
 
     def _connect(
         self,
@@ -382,6 +383,10 @@ class _Reasons(logging.Handler):
                 return "refused", "the broker does not offer this mechanism: " + text.rsplit("Error: ", 1)[-1]
             if "CERTIFICATE_VERIFY_FAILED" in text or "Handshake failed" in text:
                 return "untrusted", "no TLS connection: " + text.rsplit("Handshake failed: ", 1)[-1]
+            if "_ALERT_" in text and "CERTIFICATE" in text:
+                return "untrusted", "the broker refuses the certificate of this client, or misses it: " + text.rsplit(
+                    "Error: ", 1
+                )[-1]
             if "InvalidReceiveError" in text:
                 return "untrusted", "what answers does not speak Kafka without TLS; set security to ssl or sasl_ssl"
         words = [text.rsplit("KafkaConnectionError: ", 1)[-1] for text in self._said if "ConnectionError" in text]

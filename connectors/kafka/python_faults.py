@@ -27,14 +27,20 @@ FAULTS: tuple[tuple[tuple[type[Exception], ...], Fault], ...] = (
         "fenced",
     ),
     ((errors.MessageSizeTooLargeError, errors.RecordListTooLargeError), "too_large"),
-    ((errors.KafkaConfigurationError, errors.UnsupportedVersionError), "configuration"),
+    ((errors.KafkaConfigurationError, errors.UnsupportedVersionError, errors.UnsupportedCodecError), "configuration"),
     ((errors.RetriableError, errors.InvalidMetadataError), "unreachable"),
 )
+
+_NO_CODEC = "compression codec not found"  # in what the library says of a compression whose package is not installed
 
 
 def translated(error: BaseException, otherwise: Fault) -> LogError:
     """Say what kind of fault it is; `otherwise` where it is not known."""
     fault = next((fault for kinds, fault in FAULTS if isinstance(error, kinds)), otherwise)
+    if _NO_CODEC in str(error):
+        return LogError(
+            fault, f"{error}; install the extra `compression`, or set client to confluent-kafka, which has them all"
+        )
     return LogError(fault, f"{type(error).__name__}: {error}")
 
 

@@ -6,6 +6,7 @@ printed, logged and saved.
 """
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -18,6 +19,19 @@ Client = Literal["kafka-python", "confluent-kafka"]
 Security = Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"]
 Compression = Literal["none", "gzip", "snappy", "lz4", "zstd"]
 Order = Literal["timestamp", "arrival"]
+
+# what promises rest on, by the libraries' names, and where it is set instead
+_OURS = {
+    "group_id": "group",
+    "group_instance_id": "",
+    "transactional_id": "transactional_id",
+    "isolation_level": "committed_only",
+    "auto_offset_reset": "start",
+    "enable_auto_commit": "",
+    "enable_idempotence": "",
+    "acks": "",
+}
+_POSITIONS = re.compile(r"\d+:\d+(,\d+:\d+)*")
 
 
 class KafkaSettingError(ConnectorError):
@@ -45,7 +59,8 @@ class KafkaConnection:
         give_up_s: how long one that is lost later is waited for; 0 = for ever: the intake stands still, the
             process stays, and the metrics say so.
         common, consumer, producer: further settings of the library, under its own names, passed on as they
-            are. They replace ours, and are left out of what is printed, since they may hold secrets.
+            are. They replace ours, but for those that promises rest on, which are refused; and are left out of what is
+            printed, since they may hold secrets.
     """
 
     bootstrap_servers: str
@@ -75,6 +90,8 @@ class KafkaConnection:
         _one_of("compression", self.compression, get_args(Compression))
         _not_negative("start_wait_s", self.start_wait_s)
         _not_negative("give_up_s", self.give_up_s)
+        for section in ("common", "consumer", "producer"):
+            _not_ours(section, getattr(self, section))
         if self.security.startswith("sasl") and self.mechanism in {"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"}:
             if not self.user:
                 raise KafkaSettingError(f"security is {self.security!r}, which needs a user")
@@ -188,6 +205,13 @@ class KafkaReading:
         return _moment_ms("until", self.until, ("forever", "end"))
 
 
+def positions(text: str) -> dict[int, int]:
+    """Read offsets of partitions such as 0:1200,1:800; {} if the text is something else."""
+    if not _POSITIONS.fullmatch(text):
+        return {}
+    return {int(number): int(at) for number, at in (part.split(":") for part in text.split(","))}
+
+
 def _moment_ms(name: str, text: str, words: tuple[str, str]) -> int | None:
     if text in words:
         return None
@@ -195,7 +219,8 @@ def _moment_ms(name: str, text: str, words: tuple[str, str]) -> int | None:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise KafkaSettingError(
-            f'{name} is {text!r}; use "{words[0]}", "{words[1]}" or a moment such as "2026-11-01T12:00:00Z"'
+            f'{name} is {text!r}; use "{words[0]}", "{words[1]}" or a moment such as "2026-11-01T12:00:00Z", or offsets of'
+            ' partitions such as "0:1200,1:800"'
         ) from None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
@@ -213,6 +238,15 @@ def _secret(name: str, file: str, variable: str, environ: Mapping[str, str]) -> 
             raise KafkaSettingError(f"{name}_env names the environment variable {variable!r}, which is not set")
         return environ[variable]
     return ""
+
+
+def _not_ours(section: str, settings: Mapping[str, Any]) -> None:
+    for name in settings:
+        if (known := name.replace(".", "_")) in _OURS:
+            instead = f"use {_OURS[known]} instead" if _OURS[known] else "leave it out"
+            raise KafkaSettingError(
+                f"{section} sets {name!r}, on which rests that no event is lost or counted twice; {instead}"
+            )
 
 
 def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:

@@ -13,9 +13,12 @@ say where the event lies in the source, by which a reader drops repeats: streamn
 streamnn-offset, streamnn-record (the number of the record among all that were handled), streamnn-event (the number of
 the event), streamnn-model and streamnn-started (when the process began to write, milliseconds since 1970). Those of a
 micro-batch that the clock ended have streamnn-cut too: partition:offset of its last event, and before it, after a comma,
-that of the one before where no prediction could tell of it. A dead letter has the record's own value, key and headers, and after them streamnn-topic, streamnn-partition, streamnn-offset,
-streamnn-record, streamnn-model, streamnn-started (as above), streamnn-stage, streamnn-reason, streamnn-detail. All headers
-are UTF-8 text. The numbers of both together tell in which order records were handled (`handled`).
+that of the one before where no prediction could tell of it.
+
+A dead letter has the record's own value, key and headers, and after them streamnn-topic, streamnn-partition,
+streamnn-offset, streamnn-record, streamnn-model, streamnn-started (as above), streamnn-stage, streamnn-reason,
+streamnn-detail; streamnn-truncated where the topic does not take the whole value, which then is its beginning alone,
+without key and own headers. All headers are UTF-8 text. The numbers of both together tell in which order records were handled (`handled`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -141,7 +144,7 @@ class KafkaDeadLetters:
         )
         value = record.value or b""
         where = _partition(record, self._partitions)
-        cut = ("streamnn-cut", f"{len(value)} bytes, of which the first {_KEPT_BYTES} are kept".encode())
+        cut = ("streamnn-truncated", f"{len(value)} bytes, of which the first {_KEPT_BYTES} are kept".encode())
         smaller = Outgoing(self._topic, value[:_KEPT_BYTES], None, (*headers[len(record.headers) :], cut), where)
         return Outgoing(self._topic, value, record.key, headers, where, smaller=smaller)
 

@@ -491,7 +491,7 @@ class KafkaSource:
         remedy = {
             "unreachable": "Check the address, and whether the brokers run.",
             "refused": "Check user, password and mechanism, and the user's rights.",
-            "untrusted": "Check security and ca_file, and that the certificate names the host.",
+            "untrusted": "Check security and ca_file (certificate_file, if brokers ask for one), and that theirs names the host.",
             "configuration": "Correct the setting.",
         }.get(error.fault, "See the broker's log.")
         names = [one.topic for one in self._reading.topics]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from connectors.kafka.settings import KafkaConnection, KafkaReading, KafkaSettingError
+from connectors.kafka.settings import KafkaConnection, KafkaReading, KafkaSettingError, positions
 
 
 def test_a_password_comes_from_a_file_or_the_environment(tmp_path: Path) -> None:
@@ -40,6 +40,9 @@ def test_a_missing_password_is_told(tmp_path: Path) -> None:
         ({"security": "sasl_ssl"}, "needs a user"),
         ({"security": "sasl_ssl", "user": "alice"}, "password_file"),
         ({"give_up_s": -1.0}, "give_up_s is -1"),
+        ({"consumer": {"group_id": "g"}}, "consumer sets 'group_id', .*use group instead"),
+        ({"common": {"isolation.level": "read_uncommitted"}}, "common sets 'isolation.level', .*use committed_only"),
+        ({"producer": {"acks": 1}}, "producer sets 'acks', .*leave it out"),
     ],
 )
 def test_wrong_connections_are_refused(wrong: dict[str, object], told: str) -> None:
@@ -54,7 +57,7 @@ def test_wrong_connections_are_refused(wrong: dict[str, object], told: str) -> N
         ({"topic": ""}, "topic is empty"),
         ({"group": ""}, "group is empty"),
         ({"order": "key"}, "order is 'key'"),
-        ({"start": "yesterday"}, "start is 'yesterday'"),
+        ({"start": "yesterday"}, "start is 'yesterday'.*or offsets of partitions such as"),
         ({"partitions": (1, 1)}, "partitions"),
         ({"buffer_records": 0}, "buffer_records is 0"),
     ],
@@ -63,6 +66,13 @@ def test_wrong_readings_are_refused(wrong: dict[str, object], told: str) -> None
     """Each wrong setting is named, with what is expected."""
     with pytest.raises(KafkaSettingError, match=told):
         KafkaReading(**({"topic": "t", "group": "g"} | wrong))
+
+
+def test_offsets_of_partitions_are_read() -> None:
+    """Pairs of partition and offset; anything else is none."""
+    assert positions("0:1200,11:0") == {0: 1200, 11: 0}
+    for other in ("latest", "2026-11-01T12:00:00Z", "0:", "0:1,", "0:-1", ""):
+        assert positions(other) == {}
 
 
 def test_a_moment_to_start_at_is_utc_unless_it_says_otherwise() -> None:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from kafka import KafkaAdminClient, TopicPartition
-from kafka.admin import NewPartitions
+from kafka.admin import NewPartitions, ScramMechanism, UserScramCredentialUpsertion
 
 from connectors.kafka.client import Library, LogReader, LogWriter, Outgoing, Partition
 from connectors.kafka.fast_client import FastLibrary
@@ -71,6 +71,12 @@ def delete_topic(bootstrap: str, name: str) -> None:
     admin.delete_topics([name])
     while name in [one["name"] for one in admin.describe_topics() if not one["error_code"]]:
         time.sleep(0.05)
+
+
+def add_user(bootstrap: str, name: str, password: str) -> None:
+    """Have the cluster know a user by SCRAM-SHA-512."""
+    user = UserScramCredentialUpsertion(name, ScramMechanism.SCRAM_SHA_512, password)
+    assert _admin(bootstrap).alter_user_scram_credentials([user]) == {name: None}
 
 
 def add_partitions(bootstrap: str, name: str, total: int) -> None:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -287,6 +288,41 @@ def test_a_successor_fences_the_old_writer(bootstrap: str, client: Library) -> N
     new.close()
 
 
+@pytest.mark.parametrize("compression", ["gzip", "snappy", "lz4", "zstd"])
+def test_what_is_compressed_is_read_by_both_libraries(compression: Any, client: Library, bootstrap: str) -> None:
+    """Records come back as they were, whichever library compressed them, also from a large batch."""
+    name = helpers.topic(bootstrap)
+    kind = type(client)
+    assert isinstance(client, PythonLibrary | FastLibrary)
+    writer = kind(KafkaConnection(bootstrap_servers=bootstrap, compression=compression)).writer(
+        transactional_id="", transaction_timeout_s=60.0
+    )
+    values = [b"%d " % n * 1_000 for n in range(800)]
+    helpers.fill(writer, name, [(0, n, value) for n, value in enumerate(values)])
+    writer.close()
+    for which in helpers.CLIENTS:
+        found = helpers.everything(helpers.library(which, bootstrap), name)
+        assert [record.value for record in found] == values, which
+
+
+def test_a_compression_that_is_not_installed_is_told(bootstrap: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """kafka-python without the package of a compression: the message says what to install, for writing and for reading."""
+    name, connection = helpers.topic(bootstrap), KafkaConnection(bootstrap_servers=bootstrap, compression="zstd")
+    writer = FastLibrary(connection).writer(transactional_id="", transaction_timeout_s=60.0)
+    helpers.fill(writer, name, [(0, n, b"text " * 100) for n in range(10)])
+    writer.close()
+    monkeypatch.setattr("kafka.codec.zstd", None)
+    with pytest.raises(LogError, match=r"zstd .*install the extra `compression`") as caught:
+        PythonLibrary(connection).writer(transactional_id="", transaction_timeout_s=60.0)
+    assert caught.value.fault == "configuration"
+    reader = PythonLibrary(connection).reader(group="", committed_only=True)
+    reader.assign({Partition(name, 0): 0})
+    with pytest.raises(LogError, match=r"zstd .*install the extra `compression`") as caught:
+        helpers.read(reader, 1)
+    assert caught.value.fault == "configuration"
+    reader.close()
+
+
 def test_a_record_that_is_too_large_is_told(bootstrap: str, client: Library, writer: LogWriter) -> None:
     """A record larger than the topic takes fails as such, and a new writer delivers the next one."""
     name = helpers.topic(bootstrap, configs={"max.message.bytes": "10000"})
@@ -349,6 +385,16 @@ def test_the_first_partition_is_that_of_the_first_name(members: Members) -> None
     helpers.until(lambda: members.shares() == {"b": [0, 1], "c": [2]}, SESSION_S)
     members.leave("b")
     helpers.until(lambda: members.shares() == {"c": [0, 1, 2]}, SESSION_S)
+
+
+@pytest.mark.parametrize(("kind", "setting"), [(PythonLibrary, "client_id"), (FastLibrary, "client.id")])
+def test_a_member_keeps_its_name(kind: type[PythonLibrary] | type[FastLibrary], setting: str, bootstrap: str) -> None:
+    """Whose turn it is does not depend on a client's name in the user's own settings."""
+    members = Members(kind(KafkaConnection(bootstrap_servers=bootstrap, common={setting: "mine"})), bootstrap)
+    for name in "dcba":
+        members.join(name)
+    helpers.until(lambda: members.shares() == {"a": [0], "b": [1], "c": [2], "d": []}, 3 * SESSION_S)
+    members.close()
 
 
 @pytest.mark.heavy

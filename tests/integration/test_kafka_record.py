@@ -112,6 +112,27 @@ def test_a_replay_repeats_the_live_run(bootstrap, tmp_path, monkeypatch, capsys,
     assert len(consumed(bootstrap, out)) == EVENTS  # the replay has written nothing there
 
 
+def test_a_run_that_begins_at_offsets(bootstrap, tmp_path, monkeypatch, capsys):
+    """It reads from there, a partition that is not named from its beginning; what is recorded begins where it did."""
+    source = spread(tmp_path, bootstrap, 80, partitions=3)
+    out, dead = configured(tmp_path, bootstrap, source)
+    text = (tmp_path / "run.toml").read_text()
+    (tmp_path / "run.toml").write_text(text.replace("[kafka]\n", '[kafka]\nstart = "0:5,2:20"\n'))
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", "run.toml", "--quiet"]) == 0
+    assert main(["record", "run.toml", "r.records.jsonl", "--quiet"]) == 0
+    heading, records = read(tmp_path / "r.records.jsonl")
+    assert [stretch.first for stretch in heading.partitions] == [5, 0, 20]
+    assert len(records) == 80 + len(POISON) - 25
+    assert main(["replay", "r.records.jsonl", "--config", "run.toml", *REPLAY, "--quiet"]) == 0
+    same(tmp_path, bootstrap, source, out, dead)
+    more = ["--set", "checkpoint.folder=other", "--set"]
+    assert main(["run", "run.toml", *more, "kafka.start=3:0"]) == 2
+    assert "has partitions [0, 1, 2], and not [3]" in capsys.readouterr().err
+    assert main(["run", "run.toml", *more, "kafka.start=0:5", "--set", "kafka.partitions=[1,2]"]) == 2
+    assert "start names partitions [0]" in capsys.readouterr().err
+
+
 @pytest.fixture
 def odd(bootstrap, tmp_path):
     """A configuration for a topic of two partitions with records of every kind; its name, and when it begins."""
@@ -278,6 +299,23 @@ def test_the_order_of_arrival_is_repeated(bootstrap, tmp_path, monkeypatch, caps
     assert [r.timestamp_ms for r in records] != sorted(r.timestamp_ms for r in records)
     assert main(["replay", "r.records.jsonl", "--config", "run.toml", *REPLAY, "--quiet"]) == 0
     same(tmp_path, bootstrap, source, out, dead)
+
+
+def test_dead_letters_that_tell_little_are_enough(bootstrap, tmp_path, monkeypatch):
+    """One that its topic took in part, and one whose record came with headers like ours, tell where they were handled."""
+    wrong = (("streamnn-cut", b"5:5"), ("streamnn-stage", b"learn"))
+    large, strange = (lambda name: Outgoing(name, bytes(30_000))), (lambda name: Outgoing(name, b"{", None, wrong))
+    good = [lambda name, value=value: Outgoing(name, value) for value in events(tmp_path, 20)]
+    source = written(bootstrap, 1, [*good[:5], large, *good[5:], strange, *good[:3]])
+    configured(tmp_path, bootstrap, source)
+    dead = helpers.topic(bootstrap, configs={"max.message.bytes": "20000"})
+    monkeypatch.chdir(tmp_path)
+    letters = ["--set", f"kafka.dead_letters_topic={dead}", "--quiet"]
+    assert main(["run", "run.toml", *letters]) == 0
+    assert main(["record", "run.toml", "r.records.jsonl", "--order", "handled", *letters]) == 0
+    _, records = read(tmp_path / "r.records.jsonl")
+    assert [record.value for record in records] == [record.value for record in consumed(bootstrap, source)]
+    assert "streamnn-truncated" in dict(consumed(bootstrap, dead)[0].headers)
 
 
 def test_a_wait_that_ended_by_the_clock_is_repeated(bootstrap, tmp_path, monkeypatch):

@@ -15,22 +15,32 @@ from connectors.kafka import Delivery, KafkaConnection, KafkaPredictions, KafkaR
 from connectors.kafka.client import Outgoing
 from connectors.schema import Schema
 from deploy.kafka import Broker
-from tests.integration import helpers
+from tests.integration import helpers, runs
+from tests.integration.test_kafka_faults import stops, stops_well
 
 pytestmark = pytest.mark.heavy  # a broker of their own
 
-_MODULE = "org.apache.kafka.common.security.plain.PlainLoginModule required"
+_MODULES = "org.apache.kafka.common.security"
 
 
 @dataclass(frozen=True)
 class Secure:
-    """A broker with TLS and users."""
+    """A broker with TLS and users.
+
+    Attributes:
+        plain: address without security.
+        address: where users log in.
+        certified: where clients show a certificate.
+    """
 
     plain: str
     address: str
+    certified: str
     ca_file: Path
     other_ca_file: Path
     password_file: Path
+    certificate_file: Path
+    key_file: Path
 
 
 @pytest.fixture(scope="module")
@@ -49,12 +59,18 @@ def secure(tmp_path_factory: pytest.TempPathFactory, bootstrap: str) -> Iterator
         "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj", "/CN=other",
         "-keyout", str(folder / "other.key"), "-out", str(folder / "other.pem"),
     )  # fmt: skip
+    run(
+        "openssl", "req", "-x509", "-newkey", "rsa:2048", "-passout", "pass:open sesame", "-days", "30", "-subj", "/CN=us",
+        "-keyout", str(folder / "client.key"), "-out", str(folder / "client.pem"),
+    )  # fmt: skip
+    trusted = ["-keystore", str(folder / "trusted.p12"), "-storetype", "PKCS12", "-storepass", "changeit"]
+    run("keytool", "-importcert", "-noprompt", "-alias", "client", "-file", str(folder / "client.pem"), *trusted)
     (folder / "password").write_text("open sesame\n")
     broker = Broker(folder / "kafka", memory_mb=384)
     port = broker.port
-    free = Broker(folder / "unused").port
-    listeners = f"PLAINTEXT://127.0.0.1:{port},SASL_SSL://127.0.0.1:{free}"
-    protocols = "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL"
+    free, third = (Broker(folder / f"unused-{n}").port for n in range(2))
+    listeners = f"PLAINTEXT://127.0.0.1:{port},SASL_SSL://127.0.0.1:{free},SSL://127.0.0.1:{third}"
+    protocols = "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,SSL:SSL"
     properties = {
         "listeners": f"{listeners},CONTROLLER://127.0.0.1:{port + 1}",
         "advertised.listeners": listeners,
@@ -62,12 +78,27 @@ def secure(tmp_path_factory: pytest.TempPathFactory, bootstrap: str) -> Iterator
         "ssl.keystore.location": str(store),
         "ssl.keystore.password": "changeit",
         "ssl.keystore.type": "PKCS12",
-        "sasl.enabled.mechanisms": "PLAIN",
-        "listener.name.sasl_ssl.plain.sasl.jaas.config": f'{_MODULE} user_alice="open sesame";',
+        "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-512",
+        "listener.name.sasl_ssl.plain.sasl.jaas.config": (
+            f'{_MODULES}.plain.PlainLoginModule required user_alice="open sesame";'
+        ),
+        "listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config": f"{_MODULES}.scram.ScramLoginModule required;",
+        "listener.name.ssl.ssl.client.auth": "required",
+        "listener.name.ssl.ssl.truststore.location": str(folder / "trusted.p12"),
+        "listener.name.ssl.ssl.truststore.password": "changeit",
+        "listener.name.ssl.ssl.truststore.type": "PKCS12",
     }
     with Broker(folder / "kafka", port=port, memory_mb=384, properties=properties) as running:
+        helpers.add_user(running.bootstrap, "bob", "open sesame")
         yield Secure(
-            running.bootstrap, f"127.0.0.1:{free}", folder / "ca.pem", folder / "other.pem", folder / "password"
+            running.bootstrap,
+            f"127.0.0.1:{free}",
+            f"127.0.0.1:{third}",
+            folder / "ca.pem",
+            folder / "other.pem",
+            folder / "password",
+            folder / "client.pem",
+            folder / "client.key",
         )
 
 
@@ -99,8 +130,13 @@ def source(connection: KafkaConnection, topic: str) -> KafkaSource:
 @pytest.mark.parametrize("compression", ["none", "gzip"])
 def test_a_user_reads_and_writes_by_tls(connection: KafkaConnection, secure: Secure, compression: Any) -> None:
     """With the right certificate and password records are written and read, compressed or not."""
+    written_and_read(replace(connection, compression=compression), secure)
+
+
+def written_and_read(connection: KafkaConnection, secure: Secure) -> None:
+    """Write records, and read them."""
     topic = helpers.topic(secure.plain)
-    channel = Delivery(library(replace(connection, compression=compression)))
+    channel = Delivery(library(connection))
     channel.open()
     for n in range(100):
         channel.write(Outgoing(topic, b'{"n": %d}' % n))
@@ -113,6 +149,57 @@ def test_a_user_reads_and_writes_by_tls(connection: KafkaConnection, secure: Sec
         found += chunk.columns["n"].tolist() if len(chunk) else []
     opened.close()
     assert found == list(range(100))
+
+
+def by_scram(connection: KafkaConnection, secure: Secure) -> KafkaConnection:
+    """A user whose password the cluster keeps."""
+    return replace(connection, mechanism="SCRAM-SHA-512", user="bob")
+
+
+def by_certificate(connection: KafkaConnection, secure: Secure) -> KafkaConnection:
+    """A client that is known by its certificate, whose key needs a password."""
+    return replace(
+        connection,
+        bootstrap_servers=secure.certified,
+        security="ssl",
+        user="",
+        password_file="",
+        certificate_file=str(secure.certificate_file),
+        key_file=str(secure.key_file),
+        key_password_file=str(secure.password_file),
+    )
+
+
+@pytest.mark.parametrize("way", [by_scram, by_certificate])
+def test_other_ways_to_log_in(connection: KafkaConnection, secure: Secure, way: Any, tmp_path: Path) -> None:
+    """SCRAM, and a certificate of the client, do as well; a wrong password and a missing certificate do not."""
+    right = way(connection, secure)
+    written_and_read(right, secure)
+    (tmp_path / "wrong").write_text("wr0ng-secret\n")
+    wrong = {"password_file": str(tmp_path / "wrong")} if right.user else {"certificate_file": "", "key_file": ""}
+    with pytest.raises(SourceError) as caught:
+        source(replace(right, **wrong), "t").open(0, None)
+    assert "wr0ng-secret" not in str(caught.value)
+    remedy = "Check user, password and mechanism" if right.user else "certificate_file, if brokers ask for one"
+    assert remedy in str(caught.value)
+
+
+def test_a_run_that_logs_in(connection: KafkaConnection, secure: Secure, tmp_path: Path) -> None:
+    """`streamnn run` does so with transactions; refused, it ends with 2 and one message that tells the remedy."""
+    events = runs.spread(runs.events(tmp_path, 60))
+    out = runs.prepared(tmp_path, secure.plain, events, seen_at=secure.address)
+    said = {"security": "sasl_ssl", "ca_file": secure.ca_file, "user": "alice", "password_file": secure.password_file}
+    lines = "".join(f'{name} = "{value}"\n' for name, value in {**said, "client": connection.client}.items())
+    text = (tmp_path / "run.toml").read_text()
+    (tmp_path / "run.toml").write_text(text.replace("[kafka]\n", f"[kafka]\n{lines}", 1))
+    (tmp_path / "wrong").write_text("wr0ng-secret\n")
+    refused = stops(tmp_path, 2, "--set", f"kafka.password_file={tmp_path / 'wrong'}")
+    assert "Check user, password and mechanism" in refused
+    assert "wr0ng-secret" not in refused
+    assert "Check security and ca_file" in stops(tmp_path, 2, "--set", f"kafka.ca_file={secure.other_ca_file}")
+    assert "'gone' cannot be read" in stops(tmp_path, 2, "--set", "kafka.password_file=gone")
+    stops_well(tmp_path)
+    assert len(helpers.everything(helpers.library("kafka-python", secure.plain), out)) == 60
 
 
 @pytest.mark.parametrize(

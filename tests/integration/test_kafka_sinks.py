@@ -166,7 +166,7 @@ def test_a_dead_letter_that_is_too_large_is_cut(client: Library, bootstrap: str,
     found = {int(dict(r.headers)["streamnn-record"] or b""): r for r in helpers.everything(client, topic)}
     assert sorted(found) == list(range(5))
     for n, value in enumerate(values):
-        kept, cut = found[n].value, dict(found[n].headers).get("streamnn-cut")
+        kept, cut = found[n].value, dict(found[n].headers).get("streamnn-truncated")
         if sizes[n] < 20_000:
             assert (kept, cut) == (value, None)
         else:

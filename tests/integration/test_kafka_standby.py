@@ -135,6 +135,57 @@ def test_a_zombie_stops_and_counts_for_nothing(bootstrap, tmp_path, workers, cli
     assert verified(tmp_path) == ONCE
 
 
+# workers that lose their turn sooner where nobody takes part for them
+HASTY = """import sys
+from connectors.kafka import fast_member, python_member
+python_member.SILENT_S = fast_member.SILENT_S = 6.5
+from pipeline.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("client", helpers.CLIENTS)
+def test_a_worker_that_waits_for_a_slow_topic_keeps_its_turn(bootstrap, tmp_path, workers, client):
+    """However long the topic of predictions takes, nobody takes over; when it is quick again the same worker goes on."""
+    prepared(tmp_path, bootstrap, 1500)
+    name = helpers.fresh("slow")
+    words = ["run", "run.toml", "--set", "kafka.standby=true", "--set", "kafka.until=forever"]
+    words += ["--set", f"kafka.client={client}", "--set", "checkpoint.every_events=500", "--set", "telemetry.port=0"]
+    words += ["--set", f"kafka.common={{{'client_id' if client == 'kafka-python' else 'client.id'} = '{name}'}}"]
+    if client == "confluent-kafka":
+        words = [word.replace("client.id =", '"client.id" =') for word in words]
+
+    def hasty(*more):
+        workers.all.append(start(tmp_path, "-c", HASTY, *words, *more))
+        return workers.all[-1]
+
+    active = hasty("--set", "telemetry.enabled=true")
+    url = re.search(r"http://\S+(?=/metrics)", active.stdout.readline())[0]
+    workers.until(0, 1)
+    helpers.throttle(bootstrap, name, 1_000)
+    try:
+        waiting = hasty("--quiet")
+
+        def blocked():
+            assert active.poll() is None
+            assert not workers.reached(0, 2), "another worker has taken over"
+            age = re.search(r"^streamnn_block_age_seconds (\S+)$", page(url, "metrics")[1], re.MULTILINE)
+            return age is not None and float(age[1]) > 20.0
+
+        helpers.until(blocked, 2 * STARTING)
+    finally:
+        helpers.throttle(bootstrap, name, None)
+    workers.until(1500, 1)
+    assert not workers.reached(0, 2)
+    active.terminate()
+    assert active.wait(STARTING) == 0
+    workers.until(1500, 2)
+    waiting.terminate()
+    assert ended(waiting)[0] == 0
+    assert verified(tmp_path) == ONCE
+
+
 class Storm:
     """Workers that are killed, stopped, frozen, woken and started."""
 
