@@ -126,6 +126,7 @@ def prepare(config: Config, waiting: Callable[[], None] = lambda: None) -> Prepa
         raise SettingsError("checkpoint.resume needs checkpoint.folder (--checkpoint DIR)")
     if is_kafka(config.stream.source) and not config.checkpoint.folder:
         raise SettingsError("checkpoint.folder: a topic is read for long; say where checkpoints go")
+    _check_outputs(config)
     spec = StreamSpec(
         source=config.stream.source,
         delimiter=config.stream.delimiter,
@@ -187,6 +188,26 @@ def prepare(config: Config, waiting: Callable[[], None] = lambda: None) -> Prepa
 def assemble(config: Config) -> Assembled:
     """Make the parts of a run that waits for nobody; see `prepare` and `Prepared.begin`."""
     return prepare(config).begin()
+
+
+def _check_outputs(config: Config) -> None:
+    """Check that no output takes the place of the stream, or of another output.
+
+    Raises:
+        SettingsError: one would; nothing has been written yet.
+    """
+    output = config.output
+    named = {
+        "stream.source": config.stream.source,
+        "output.predictions": output.predictions,
+        "output.dead_letters": output.dead_letters,
+        "output.report": output.report,
+        "output.plot": output.plot,
+    }
+    taken = dict[Path, str]()
+    for key, text in named.items():
+        if text and (first := taken.setdefault(Path(text).resolve(), key)) != key:
+            raise SettingsError(f"{key} is {text}, which is {first} too and would be overwritten; choose another path")
 
 
 def _check_join(config: Config) -> None:

@@ -172,6 +172,8 @@ def _from_environment(kind: type[Any], environ: Mapping[str, str]) -> dict[str, 
 
 
 def _unknown(where: str, key: str, known: set[str]) -> str:
+    if any(name.startswith(f"{key}.") for name in known):
+        return f"{where}: {key} is a section: write [{key}], and its keys below it."
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     if not near:
         last = key.rpartition(".")[2]

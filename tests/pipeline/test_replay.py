@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -171,6 +172,22 @@ def test_wrong_words_are_one_message_and_exit_2(stream, capsys, words, message):
     assert message in err
     assert err.count("\n") <= 3
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("flag", ["--predictions", "--report", "--plot"])
+def test_no_output_overwrites_the_stream(tmp_path, monkeypatch, capsys, flag):
+    """The stream, by whatever path it is named, and another output are left as they are."""
+    monkeypatch.chdir(tmp_path)
+    write_csv("s.csv", 20)
+    before = Path("s.csv").read_bytes()
+    Path("link.csv").symlink_to("s.csv")
+    for name in ("s.csv", str(tmp_path / "s.csv"), "link.csv"):
+        assert replay("s.csv", "--target", "y", flag, name) == 2
+        assert "is stream.source too and would be overwritten" in capsys.readouterr().err
+    assert replay("s.csv", "--target", "y", flag, "x.jsonl", "--dead-letters", "./x.jsonl") == 2
+    assert "would be overwritten" in capsys.readouterr().err
+    assert Path("s.csv").read_bytes() == before
+    assert not Path("x.jsonl").exists()
 
 
 def test_missing_stream_is_one_message(tmp_path, capsys):

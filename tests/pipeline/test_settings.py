@@ -69,7 +69,7 @@ def test_text_is_read_as_its_key_expects():
         ("seed = nan", r"seed is nan, expected an integer"),
         ("[optimizer]\nrate = nan", r"optimizer\.rate is nan, expected a number of at least 0"),
         ("seed = ", r"config\.toml: is not TOML"),
-        ("network = 3", r"unknown key network"),
+        ("network = 3", r"config\.toml: network is a section: write \[network\]"),
     ],
 )
 def test_wrong_settings_name_place_key_value_and_expectation(tmp_path, text, message):
