@@ -27,6 +27,7 @@ from tests.benchmarks.quality.ablation import ABLATIONS, CONTROLS
 from tests.benchmarks.quality.curves import curves
 from tests.benchmarks.quality.environments import missing, worker_versions
 from tests.benchmarks.quality.olronn import STREAMS, olronn
+from tests.benchmarks.quality.rates import TRIED
 from tests.benchmarks.quality.runs import key, run
 from tests.benchmarks.quality.streams import recorded
 from tests.benchmarks.quality.whole import table as whole
@@ -64,7 +65,7 @@ def main(words: list[str]) -> None:
     parser.add_argument("--output", type=Path, help="folder for tables and pictures (default: tables to stdout alone)")
     space = parser.parse_args(words[1:])
     if words[0] == "rates":
-        compare(space, [*RATES])
+        compare(space, [*RATES, *TRIED])
     elif words[0] == "ablation":
         compare(space, ["best", *ABLATIONS[space.task]])
     elif words[0] == "curves":

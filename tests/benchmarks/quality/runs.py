@@ -14,6 +14,7 @@ from pipeline.bench.quality.streams import Events, read, task_of
 from tests.benchmarks.quality import peers
 from tests.benchmarks.quality.ablation import ABLATIONS, CONTROLS, Ablation, recorded_rows, without
 from tests.benchmarks.quality.environments import worker_versions
+from tests.benchmarks.quality.rates import TRIED, tried
 
 
 def key(job: Job) -> dict[str, Any]:
@@ -21,7 +22,7 @@ def key(job: Job) -> dict[str, Any]:
     found = runs.key(job)
     if job.learner in peers.KNOWN:
         found["versions"] = worker_versions(peers.KNOWN[job.learner][0])
-    if job.learner in {*peers.KNOWN, *CONTROLS} or _ablation(job):
+    if job.learner in {*peers.KNOWN, *CONTROLS, *TRIED} or _ablation(job):
         found["code"] = code_hash(ours=job.learner not in peers.KNOWN, more=Path(__file__).parent)
     return found
 
@@ -32,6 +33,9 @@ def run(job: Job) -> dict[str, Any]:
     if ablation:
         with without(ablation):
             return runs.ours(replace(job, learner="best"))
+    if job.learner in TRIED:
+        with tried(job.learner) as learner:
+            return runs.ours(replace(job, learner=learner))
     if job.learner in CONTROLS:
         with recorded_rows() as found:
             runs.ours(replace(job, learner="best"))
