@@ -14,6 +14,7 @@ from tests.integration import helpers, verifier
 from tests.pipeline.helpers import ROOT, write_csv
 
 POISON = [b"{broken", b"[1, 2]", b'{"f0": "text", "f1": 1.0, "f2": 1.0, "y": 1}', b"\xff\xfe", b""]
+MOST = 50_000  # records at once, of which the library takes 100,000
 
 
 def config(bootstrap: str, source: str, out: str, dead: str, *, delivery: str, task: str = "binary") -> str:
@@ -58,10 +59,11 @@ def spread(values: Sequence[bytes | None]) -> list[Outgoing]:
 def write(bootstrap: str, topic: str, records: Sequence[Outgoing]) -> None:
     """Write records into a topic."""
     writer = helpers.library("confluent-kafka", bootstrap).writer(transactional_id="", transaction_timeout_s=60.0)
-    for record in records:
-        writer.produce(record._replace(topic=topic))
-    settled = writer.settle(60.0)
-    assert (settled.waiting, settled.failed) == (0, ())
+    for start in range(0, len(records), MOST):
+        for record in records[start : start + MOST]:
+            writer.produce(record._replace(topic=topic))
+        settled = writer.settle(60.0)
+        assert (settled.waiting, settled.failed) == (0, ())
     writer.close()
 
 
