@@ -122,8 +122,8 @@ def test_links_lead_somewhere():
 
 FAULTS = {
     "broker out of reach at the start": "test_kafka_faults::test_what_is_missing_at_the_start",
-    "broker out of reach later": "test_kafka_broker_faults::test_reading_goes_on_where_it_was",
-    "broker away longer than `kafka.give_up_s`": "test_kafka_broker_faults::test_a_source_gives_up_if_told_to",
+    "broker out of reach later": "test_kafka_recovery::test_broker_goes_and_comes_back",
+    "broker away longer than `kafka.give_up_s`": "test_kafka_faults::test_a_broker_that_stays_away",
     "predictions or dead letters acknowledged slowly": "test_kafka_faults::test_a_sink_that_is_slow",
     "events faster than they are learned": "test_kafka_faults::test_a_learner_that_is_slow",
     "topic missing (source, predictions or dead letters)": "test_kafka_faults::test_what_is_missing_at_the_start",

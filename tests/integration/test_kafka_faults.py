@@ -15,7 +15,7 @@ from collections import Counter
 
 import pytest
 
-from connectors.kafka.client import Partition
+from connectors.kafka.client import Outgoing, Partition
 from tests.integration import helpers, runs
 from tests.pipeline.helpers import ROOT, small_file_system
 
@@ -192,6 +192,23 @@ def test_a_source_that_is_deleted(bootstrap, tmp_path, live):
 
 @pytest.mark.heavy
 @pytest.mark.parametrize(
+    ("client", "delivery"), [("kafka-python", "at_least_once"), ("confluent-kafka", "transactional")]
+)
+def test_dead_letters_that_are_deleted(bootstrap, tmp_path, live, client, delivery):
+    """So does a topic of dead letters, once there is one to be written; made again, the letter is there once."""
+    source = made(tmp_path, bootstrap, delivery=delivery)
+    run = live(f"kafka.client={client}")
+    run.until(lambda: runs.reached(tmp_path) >= 200)
+    dead = runs.named(tmp_path, "dead_letters_topic")
+    helpers.delete_topic(bootstrap, dead)
+    runs.write(bootstrap, source, [Outgoing(source, b"{broken", partition=n) for n in range(4)])
+    assert re.search(f"topic '{dead}' .*Make the topic, or correct its name", run.end(1))
+    helpers.topic(bootstrap, name=dead)
+    runs.finished(tmp_path)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(
     ("client", "delivery"), [("kafka-python", "transactional"), ("confluent-kafka", "at_least_once")]
 )
 def test_an_output_that_is_deleted(bootstrap, tmp_path, live, client, delivery):
@@ -339,6 +356,24 @@ def test_a_learner_that_is_slow(bootstrap, tmp_path, live):
     assert 0 < max(buffered) < 1000
     stops_well(tmp_path)
     assert once(tmp_path, bootstrap, 1000)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("delivery", ["transactional", "at_least_once"])
+def test_a_broker_that_stays_away(up, tmp_path, live, delivery):
+    """Nothing is taken in while it is away, which the pages tell; with give_up_s the run ends with 1; then all is well."""
+    made(tmp_path, up.bootstrap, delivery=delivery)
+    run = live("kafka.give_up_s=20")
+    run.until(lambda: runs.reached(tmp_path) >= 200)
+    helpers.close()
+    up.stop()
+    run.until(lambda: run.metric("streamnn_consumer_unreachable_seconds") > 1.0)
+    assert run.page("livez")[0] == 200
+    assert "give_up_s" in run.end(1)
+    up.start()
+    more(tmp_path, up.bootstrap)
+    stops_well(tmp_path)
+    assert once(tmp_path, up.bootstrap, 300)
 
 
 @pytest.fixture

@@ -504,6 +504,23 @@ def test_attempts_to_connect_leave_no_socket_open() -> None:
         gc.enable()
 
 
+@pytest.mark.parametrize("client", helpers.CLIENTS)
+def test_a_client_that_gives_nothing_is_made_anew(
+    client: str, bootstrap: str, writer: LogWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where records are there and a client brings none, it is made anew, and every record comes once, in order."""
+    topic = helpers.topic(bootstrap, 2)
+    expected = shuffled(writer, topic, 2, 300, 3)
+    opened = source(bootstrap, topic, client=client, stall_s=1.5, look_s=0.5)
+    opened.open(0, None)
+    stuck = opened._opened()
+    monkeypatch.setattr(stuck, "poll", lambda timeout_s, most: time.sleep(timeout_s) or {})
+    assert rest(opened) == expected
+    assert opened._opened() is not stuck
+    assert opened.statistics.stalls == 1
+    opened.close()
+
+
 def test_a_slow_loop_is_no_stall(bootstrap: str, writer: LogWriter) -> None:
     """However long the loop takes between two polls, a consumer that was not asked has not stalled."""
     topic, now = helpers.topic(bootstrap), 0.0
