@@ -191,7 +191,7 @@ def assemble(config: Config) -> Assembled:
 
 
 def _check_outputs(config: Config) -> None:
-    """Check that no output takes the place of the stream, or of another output.
+    """Check that no output takes the place of the stream, or of another one, and that those written last have a folder.
 
     Raises:
         SettingsError: one would; nothing has been written yet.
@@ -208,6 +208,15 @@ def _check_outputs(config: Config) -> None:
     for key, text in named.items():
         if text and (first := taken.setdefault(Path(text).resolve(), key)) != key:
             raise SettingsError(f"{key} is {text}, which is {first} too and would be overwritten; choose another path")
+    for key in ("output.report", "output.plot"):
+        path = Path(named[key]).resolve()
+        if named[key] and path.is_dir():
+            raise SettingsError(f"{key} is {named[key]}, which is a folder; give a file in it")
+        if named[key] and not os.access(path.parent, os.W_OK):
+            raise SettingsError(
+                f"{key} is {named[key]}, and the folder {path.parent} is not there, or nothing can be written in it; make it,"
+                " or choose another path"
+            )
 
 
 def _check_join(config: Config) -> None:

@@ -216,10 +216,13 @@ def _drive(
         if telemetry is not None:
             telemetry.gauges(loop)
         figures = report.report(run)
-        if config.output.report:
-            report.write(Path(config.output.report), figures)
-        if config.output.plot:
-            plot.plot(Path(config.output.plot), figures)
+        try:
+            if config.output.report:
+                report.write(Path(config.output.report), figures)
+            if config.output.plot:
+                plot.plot(Path(config.output.plot), figures)
+        except report.ReportError as error:  # everything else is done, and the figures are still to be shown
+            loop.failure = loop.failure or error
     if loop.failure is not None:
         print(f"streamnn: {loop.failure}", file=sys.stderr)
         return FAILED, figures

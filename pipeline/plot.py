@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 MOST_MARKS = 200  # drift marks drawn; more would be a grey wall
 OVERALL, LATELY, MARK = "#1f4e79", "#e07b00", "#b0b0b0"
 SHADES = ("#9dc3e6", "#d6e4f0")
-MOST_TARGETS, NAMED = 8, 0.12  # bars drawn, and the smallest weight whose member's name has room
+MOST_TARGETS, LISTED = 8, 5  # bars drawn, and members listed below the bar of a single target
+LETTER = 0.0065  # what a letter of a member's name takes of a bar
 STYLES = ("--", ":", "-.")
 
 
@@ -76,18 +77,22 @@ def draw(figures: Mapping[str, Any]) -> "Figure":
 
 
 def _members(ax: Any, members: Mapping[str, Mapping[str, list[float]]]) -> None:
-    """Draw a bar for each target, divided by the members' weights in the hedge; the largest are named."""
+    """Draw a bar for each target, divided by the members' weights in the hedge; those are named whose names have room."""
     for place, weights in enumerate(members.values()):
         left = 0.0
         for i, (name, (share, _)) in enumerate(sorted(weights.items(), key=lambda item: -item[1][0])):
             ax.barh(place, share, left=left, color=SHADES[i % 2], edgecolor="white", linewidth=0.5)
-            if share >= NAMED:
+            if share >= LETTER * (len(name) + 1):
                 ax.text(left + share / 2, place, name, ha="center", va="center", fontsize=7)
             left += share
     ax.set_yticks(range(len(members)), list(members))
     ax.invert_yaxis()
     ax.set_xlim(0, 1)
-    ax.set_xlabel("weight of the pool's members at the end")
+    listed = ""
+    if len(members) == 1:
+        shares = sorted(((share, name) for name, (share, _) in next(iter(members.values())).items()), reverse=True)
+        listed = "\n" + ", ".join(f"{name} {share:.2f}" for share, name in shares[:LISTED])
+    ax.set_xlabel(f"weight of the pool's members at the end{listed}", fontsize=9)
 
 
 def _mark(ax: Any, drifts: list[int]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 from pipeline.__main__ import main
 from pipeline.plot import draw
+from pipeline.prequential import Prequential
 from tests.pipeline.helpers import ROOT, read_jsonl, streamnn, write_csv
 
 EVENTS = 1500
@@ -190,6 +192,27 @@ def test_no_output_overwrites_the_stream(tmp_path, monkeypatch, capsys, flag):
     assert not Path("x.jsonl").exists()
 
 
+@pytest.mark.parametrize("flag", ["--report", "--plot"])
+def test_what_is_written_last_is_looked_at_first(stream, tmp_path, capsys, monkeypatch, flag):
+    """A folder that is not there is told before the stream is read; one that goes away meanwhile costs no figures."""
+    assert replay(stream, "--target", "y", flag, tmp_path / "nowhere" / "r.json") == 2
+    assert "nowhere is not there" in capsys.readouterr().err
+    assert replay(stream, "--target", "y", flag, tmp_path) == 2
+    assert "which is a folder" in capsys.readouterr().err
+    (folder := tmp_path / "there").mkdir()
+    run = Prequential.run
+
+    def goes_away(loop, **given):
+        run(loop, **given)
+        folder.rmdir()
+
+    monkeypatch.setattr(Prequential, "run", goes_away)
+    assert main(["replay", str(stream), "--target", "y", flag, str(folder / "r.json")]) == 1
+    told = capsys.readouterr()
+    assert "Choose another path" in told.err
+    assert "accuracy" in told.out
+
+
 def test_missing_stream_is_one_message(tmp_path, capsys):
     """A path that is not there is said so."""
     assert replay(tmp_path / "nowhere.csv", "--target", "y") == 2
@@ -266,6 +289,7 @@ def test_plot_tells_who_carries_the_prediction(stream, tmp_path):
     assert sum(bar.get_width() for bar in members.patches) == pytest.approx(1.0)
     assert [label.get_text() for label in members.get_yticklabels()] == ["y"]
     assert members.texts
+    assert re.search(r"at the end\n\w+ 0\.\d\d, \w+ 0\.\d\d", members.get_xlabel())
 
 
 def test_several_labels_resume_to_the_same_predictions(tmp_path):
