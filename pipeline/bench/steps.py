@@ -5,6 +5,7 @@ Axes: K events, F inputs, C classes.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -77,13 +78,16 @@ def ours(case: Case, engine: EngineName, x: FloatArray, y: IntArray) -> tuple[Le
     assert len(rows) == len(y), "the capacity is meant to hold everything"
     at = 0
 
+    @cache
+    def listed(events: int) -> Operations:
+        each = np.arange(events, dtype=np.int64)
+        return Operations(np.full(events, Kind.PREDICT_LEARN, dtype=np.int8), each, each + 1)
+
     def run(events: int) -> FloatArray:
         nonlocal at
         part = Rows(rows.x[at : at + events], rows.y[at : at + events], rows.number[at : at + events])
         at = (at + events) % (len(y) - events + 1)
-        each = np.arange(events, dtype=np.int64)
-        kinds = np.full(events, Kind.PREDICT_LEARN, dtype=np.int8)
-        return made.run(part, Operations(kinds, each, each + 1), rate=RATE).served
+        return made.run(part, listed(events), rate=RATE).served
 
     return made, run
 

@@ -102,13 +102,13 @@ class NativeEngine(Engine):
     def _run(
         self, step: Step, state: State, rows: Rows, operations: Operations, control: Control
     ) -> tuple[State, Results, bool]:
-        outline = self._outlined
-        if outline is None or outline.operations is not operations:
+        outline, self._outlined = self._outlined, None  # the next list may lie in the same memory
+        ready = outline is not None and outline.operations is operations and self._step is step
+        if outline is None or not ready:
             outline = Outline.of(operations)
-        self._outlined = None  # the next list may lie in the same memory
         if len(outline.needed) == 1 and outline.needed[0][0] <= LARGEST:
             size, kinds = outline.needed[0]
-            program = self.prepare(step, state, kinds, size)
+            program = self._programs[size] if ready else self.prepare(step, state, kinds, size)
             if size == 1:
                 return self._run_single(program, step, state, rows, operations, control)
             return self._run_equal(program, step, state, rows, operations, control, size)
@@ -139,7 +139,7 @@ class NativeEngine(Engine):
         self, program: Program, step: Step, state: State, rows: Rows, operations: Operations, control: Control
     ) -> tuple[State, Results, bool]:
         """Run operations of one row each."""
-        block = self._copy(program, state)
+        begin, block = self._block(program, state), program.take()
         kind, row = operations.kind, operations.start
         if control.clear:
             kind, row = _forgetting(kind, row)
@@ -148,9 +148,8 @@ class NativeEngine(Engine):
         served.fill(np.nan)
         loss.fill(np.nan)
         inputs = [rows.x, rows.y, rows.number, control.plain, np.array(control.rate, dtype=precision)]
-        finite = program.run(block, kind, row, inputs, [served, loss])
-        new = HeldState(block, self._names, program.unpack, program.free)
-        return new, Results(served, loss.astype(np.float64)), finite
+        finite = program.run(block, kind, row, inputs, [served, loss], begin=begin)
+        return self._held(program, block), Results(served, loss.astype(np.float64)), finite
 
     def _run_equal(
         self,
@@ -163,7 +162,7 @@ class NativeEngine(Engine):
         size: int,
     ) -> tuple[State, Results, bool]:
         """Run operations whose micro-batches have the same size, larger than one, once padded."""
-        block = self._copy(program, state)
+        begin, block = self._block(program, state), program.take()
         place = operations.start[:, None] + np.arange(size)
         valid = place < operations.stop[:, None]
         at = np.where(valid, place, 0)
@@ -181,19 +180,21 @@ class NativeEngine(Engine):
         kind, row = operations.kind, np.arange(len(operations))
         if control.clear:
             kind, row = _forgetting(kind, row)
-        finite = program.run(block, kind, row, inputs, [served, loss])
-        new = HeldState(block, self._names, program.unpack, program.free)
+        finite = program.run(block, kind, row, inputs, [served, loss], begin=begin)
         learns, predicts = operations.kind != Kind.PREDICT_OBSERVE, operations.kind != Kind.LEARN
         out, losses = np.full((len(rows), step.head.width), np.nan), np.full(len(rows), np.nan)
         out[place[predicts][valid[predicts]]] = served[predicts][valid[predicts]]
         losses[place[learns][valid[learns]]] = loss[learns][valid[learns]]
-        return new, Results(out, losses), finite
+        return self._held(program, block), Results(out, losses), finite
 
-    def _copy(self, program: Program, state: State) -> Tensor:
-        """Copy a state into a block that the program may change."""
+    def _block(self, program: Program, state: State) -> Tensor:
+        """Return the block in which a state lies as the program has it."""
         if isinstance(state, HeldState) and state.free is program.free:
-            return program.take().copy_(state.block)
+            return state.block
         return program.pack([state[part][name] for part, listed in self._names.items() for name in listed])
+
+    def _held(self, program: Program, block: Tensor) -> HeldState:
+        return HeldState(block, self._names, program.unpack, program.free)
 
 
 def _forgetting(

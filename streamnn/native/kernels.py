@@ -1,6 +1,6 @@
 """Products of matrices and vectors in C: what `streamnn.native.products` calls.
 
-C = A B for one column-contiguous layout each, on vectors of the widest registers there are. All sizes and strides are
+C = A B for one column-contiguous layout each, on vectors as wide as the compiler's own. All sizes and strides are
 constants where they are called, so that the compiler unrolls what lies in registers.
 
 `rows_T`: B's and C's columns are contiguous: C[m, :] += A[m, k] B[k, :], a tile of C held in registers.
@@ -153,7 +153,8 @@ def _fold(kind: str, lanes: int) -> str:
 
 def _kernels() -> str:
     text = _HEAD
-    for symbol, width in (("#if defined(__AVX512F__)", 64), ("#elif defined(__AVX__)", 32), ("#else", 16)):
+    # what two stores of 32 bytes wrote, a load of 64 has to wait for: kernels and the compiler's own loops have one width
+    for symbol, width in (("#if defined(BROAD)", 64), ("#elif defined(__AVX__)", 32), ("#else", 16)):
         text += f"{symbol}\n#define WIDE {width}\n"
         for kind, index, size in (("float", "int32_t", 4), ("double", "int64_t", 8)):
             text += f"VECTORS({kind}, v{kind}, {index})\n" + _fold(kind, width // size)

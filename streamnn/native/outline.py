@@ -3,11 +3,9 @@
 Axes: N operations.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from streamnn.operations import IntArray, Operations
 
@@ -29,20 +27,14 @@ class Outline:
     def of(cls, operations: Operations) -> "Outline":
         """Look through a list."""
         kind, sizes = operations.kind, padded(operations)
-        return cls(operations, sizes, [(size, frozenset(kinds)) for size, kinds in _parts(kind, sizes)])
-
-
-def _parts(kind: npt.NDArray[np.int8], sizes: IntArray) -> Iterator[tuple[int, list[int]]]:
-    """Yield each size and the kinds that occur with it; one of each is the usual case, and found quickly."""
-    if not len(kind):
-        return
-    first = kind[:1].tobytes()
-    kinds = [int(kind[0])] if kind.tobytes() == first * len(kind) else np.unique(kind).tolist()
-    if np.minimum.reduce(sizes) == np.maximum.reduce(sizes):
-        yield int(sizes[0]), kinds
-        return
-    for size in np.unique(sizes).tolist():
-        yield size, np.unique(kind[sizes == size]).tolist()
+        if not len(kind):
+            return cls(operations, sizes, [])
+        if np.minimum.reduce(sizes) != np.maximum.reduce(sizes):
+            parts = [(size, np.unique(kind[sizes == size])) for size in np.unique(sizes).tolist()]
+            return cls(operations, sizes, [(size, frozenset(kinds.tolist())) for size, kinds in parts])
+        one = kind.tobytes() == kind[:1].tobytes() * len(kind)  # the usual case, found quickly
+        kinds = kind[:1] if one else np.unique(kind)
+        return cls(operations, sizes, [(int(sizes[0]), frozenset(kinds.tolist()))])
 
 
 def padded(operations: Operations) -> IntArray:

@@ -1,15 +1,14 @@
 """Measure micro-batches, native beside eager: `python -m tests.benchmarks.batch`.
 
-Both engines predict and learn the same rows in one thread; the median of five runs counts, compilation does not.
+Both engines predict and learn the same rows in one thread and take turns; figures are events per second of processor time,
+medians of five rounds. Compilation does not count.
 """
-
-import statistics
-import time
 
 import numpy as np
 import torch
 
 from pipeline.bench.machine import describe
+from pipeline.bench.timing import Side, measure
 from streamnn.heads import TargetSpec
 from streamnn.learner import Learner, LearnerSpec
 from streamnn.native import engine as native
@@ -18,10 +17,11 @@ from streamnn.operations import Kind, Operations
 
 SHAPES = ((8, (64, 64), "binary"), (54, (128, 128), "multiclass"), (784, (256, 256), "multiclass"))
 SIZES = (1, 4, 16, 64, 256, 1024)
+SECONDS = 0.1  # of one side in one round, about
 
 
-def measure(name: str, inputs: int, units: tuple[int, ...], kind: str, size: int) -> float:
-    """Return events/s of one engine on micro-batches of one size."""
+def ready(name: str, inputs: int, units: tuple[int, ...], kind: str, size: int) -> Side:
+    """Make one engine ready to run micro-batches of one size: those of one call again and again."""
     rng = np.random.default_rng(0)
     steps = max(2, min(64, 1024 // size))
     events = steps * size
@@ -35,13 +35,7 @@ def measure(name: str, inputs: int, units: tuple[int, ...], kind: str, size: int
     learner.declare(list(columns))
     rows = learner.encode(columns, labels, np.arange(events), batch=events).rows
     listed = Operations.of([(Kind.PREDICT_LEARN, i, i + size) for i in range(0, events, size)])
-    learner.run(rows, listed, rate=0.01)
-    took = []
-    for _ in range(5):
-        began = time.perf_counter()
-        learner.run(rows, listed, rate=0.01)
-        took.append(time.perf_counter() - began)
-    return events / statistics.median(took)
+    return Side(lambda _: learner.run(rows, listed, rate=0.01), events)
 
 
 def table() -> None:
@@ -54,7 +48,9 @@ def table() -> None:
     print("|---|---|---|---|---|")
     for inputs, units, kind in SHAPES:
         for size in SIZES:
-            ours, eager = (measure(name, inputs, units, kind, size) for name in ("native", "eager"))
+            sides = {name: ready(name, inputs, units, kind, size) for name in ("native", "eager")}
+            found = measure(sides, rounds=5, seconds=SECONDS)
+            ours, eager = found["native"].median, found["eager"].median
             sizes = "-".join(map(str, (inputs, *units)))
             print(f"| {sizes} | {size} | {ours:,.0f} | {eager:,.0f} | {ours / eager:.1f} |", flush=True)
 

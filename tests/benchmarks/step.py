@@ -2,7 +2,8 @@
 
 The same network by our native engine, by our eager one, by PyTorch as it is usually written, by deep-river where that can be
 imported, and by a C program written by hand for this network alone (reference.c), compiled here with the flags of the native
-engine. Before anything is timed, native engine and C program have to agree with the eager engine.
+engine. Before anything is timed, native engine and C program have to agree with the eager engine. `loops` is the native
+engine's compiled code without the Python around each call.
 
 Sides take turns in every round; a figure is the median of its rounds.
 """
@@ -17,12 +18,15 @@ import numpy as np
 import torch
 
 from pipeline.bench.machine import describe
-from pipeline.bench.steps import RATE, Case, data, network, ours, plain
+from pipeline.bench.steps import RATE, Case, data, names, network, ours, plain
 from pipeline.bench.timing import Side, measure
 from streamnn.learner import Learner
+from streamnn.native import NativeEngine
 from streamnn.native.build import load
+from streamnn.operations import Kind
 
-CHECKED = 40
+CHECKED = 30
+EVENTS = 2000  # of one call
 SECONDS = 0.4  # of one side in one round, about
 
 CASES = [
@@ -71,6 +75,28 @@ def by_hand(case: Case, begun: Learner, x: np.ndarray, y: np.ndarray) -> Callabl
     return run
 
 
+def loops(case: Case, x: np.ndarray, y: np.ndarray) -> Callable[[int], np.ndarray]:
+    """The compiled code of the native engine alone: each call learns the same events."""
+    made, run = ours(case, "native", x, y)
+    run(EVENTS)  # some state that is not the first
+    labels = np.empty(EVENTS, dtype=object)
+    labels[:] = y[:EVENTS].tolist()
+    columns = {name: x[:EVENTS, i].copy() for i, name in enumerate(names(case.inputs))}
+    rows = made.encode(columns, {"y": labels}, np.arange(EVENTS)).rows
+    program = NativeEngine().prepare(made.step, made.state, [Kind.PREDICT_LEARN])
+    block = program.pack([t for named in made.state.values() for t in named.values()])
+    kinds, places = np.full(EVENTS, Kind.PREDICT_LEARN, dtype=np.int8), np.arange(EVENTS)
+    outs = [np.zeros((EVENTS, *shape), dtype=dtype) for shape, dtype in program.outputs]
+    inputs = [rows.x, rows.y, rows.number, made.features.plain, np.array(RATE, dtype=np.float32)]
+
+    def again(events: int) -> np.ndarray:
+        assert events == EVENTS
+        assert program.run(block, kinds, places, inputs, outs), "the network has become infinite"
+        return outs[0]
+
+    return again
+
+
 def deep_river(case: Case, x: np.ndarray, y: np.ndarray) -> Callable[[int], np.ndarray]:
     """deep-river's classifier: predict_proba_one, learn_one; inputs as they are."""
     from deep_river.classification import Classifier
@@ -113,8 +139,9 @@ def rates(case: Case, rounds: int) -> dict[str, float]:
     x, y = data(case, 4_000)
     begun, native = ours(case, "native", x, y)
     sides = {
-        "native": Side(native, 2000),
-        "C by hand": Side(by_hand(case, begun, x, y), 2000),
+        "native": Side(native, EVENTS),
+        "C by hand": Side(by_hand(case, begun, x, y), EVENTS),
+        "loops": Side(loops(case, x, y), EVENTS),
         "our eager": Side(ours(case, "eager", x, y)[1], 50),
     }
     if case.normalizer == "layer":
@@ -132,16 +159,18 @@ def table(rounds: int) -> None:
         print("deep-river is left out: it cannot be imported with river's version here")
     print()
     print(
-        "| network | native, events/s | C by hand | our eager | PyTorch | deep-river | native / C | native / PyTorch |"
+        "| network | native, events/s | C by hand | our eager | PyTorch | deep-river | native / C | loops / C |"
+        " native / PyTorch |"
     )
-    print("|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|")
     for case in CASES:
         check(case)
         found = rates(case, rounds)
         shown = [f"{found[name]:,.0f}" if name in found else "-" for name in ("native", "C by hand", "our eager")]
         shown += [f"{found[name]:,.0f}" if name in found else "-" for name in ("PyTorch", "deep-river")]
         usual = f"{found['native'] / found['PyTorch']:.0f}" if "PyTorch" in found else "-"
-        print(f"| {case} | {' | '.join(shown)} | {found['native'] / found['C by hand']:.2f} | {usual} |", flush=True)
+        ratios = [f"{found[name] / found['C by hand']:.2f}" for name in ("native", "loops")]
+        print(f"| {case} | {' | '.join([*shown, *ratios])} | {usual} |", flush=True)
 
 
 if __name__ == "__main__":
