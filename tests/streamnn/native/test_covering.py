@@ -6,11 +6,13 @@ Step by step from the same state in float32; end to end in float64. The default 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from streamnn.engine import Control, EagerEngine
 from streamnn.native import NativeEngine
 from streamnn.operations import Kind, Operations, Rows
-from tests.streamnn.native.networks import build, covering, largest_difference
+from tests.streamnn.native.networks import SETTINGS, build, covering, largest_difference
 
 CHOICES = covering(1)
 FEW = 24  # networks in the default suite
@@ -49,6 +51,19 @@ def operations(kinds):
 @pytest.mark.parametrize("choice", _marked(CHOICES))
 def test_native_equals_eager(choice):
     """Each step from the same state agrees to 1e-5 in float32; a run from the start agrees to 1e-8 in float64."""
+    agrees(choice)
+
+
+@pytest.mark.heavy
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(choice=st.fixed_dictionaries({name: st.sampled_from(values) for name, values in SETTINGS.items()}))
+def test_other_networks_agree(choice):
+    """So do networks beyond the set, in which more than two settings meet that may not have met there."""
+    agrees(choice)
+
+
+def agrees(choice):
+    """Compare the engines step by step, and over a run."""
     torch.set_num_threads(1)
     case = build(choice, dtype=torch.float32, events=40)
     native, eager, state = NativeEngine(), EagerEngine(), case.state
