@@ -27,6 +27,7 @@ from pipeline.scores import Scores, Target
 from pipeline.settings import SettingsError, plain
 from pipeline.steps import Arrivals
 from pipeline.tasks import Resolved, resolve
+from streamnn.device import check_device
 from streamnn.drift import make_detector
 from streamnn.features.standardizer import Standardizer
 from streamnn.learner import Learner, LearnerSpec
@@ -43,7 +44,7 @@ MOST_LABELS, MOST_LABELLED_INPUTS = 200, 2000  # of the pool that labels share; 
 
 # what shapes the model; everything else (paths, ports, limits, chunk sizes) may change between two runs of one model
 SHAPING = ("seed", "model", "mode", "labels", "features", "network", "optimizer", "drift", "rate", "scores")
-NOT_SHAPING = {"model": ("engine",), "mode": ("chunk", "max_wait_ms")}
+NOT_SHAPING = {"model": ("engine", "device"), "mode": ("chunk", "max_wait_ms")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,8 @@ def prepare(config: Config, waiting: Callable[[], None] = lambda: None) -> Prepa
         raise SettingsError("stream.source: what is to be read? Give a path, river:NAME or synth:NAME")
     if config.labels.delay_s and not config.stream.moment:
         raise SettingsError("labels.delay_s needs stream.moment, the field that holds the event time (--moment FIELD)")
+    if config.model.device != "cpu":
+        _check_device(config)
     if config.labels.topic:
         _check_join(config)
     if config.mode.max_wait_ms and config.mode.batch > 1:
@@ -219,6 +222,32 @@ def _check_outputs(config: Config) -> None:
             )
 
 
+def _check_device(config: Config) -> None:
+    """Check that what is to run on a device can, and that the device is there.
+
+    Raises:
+        SettingsError: it cannot, or is not.
+    """
+    model = config.model
+    device = f"model.device is {model.device}"
+    if model.preset not in ("auto", "single"):
+        raise SettingsError(
+            f"model.preset is {model.preset}, a pool, which runs on the cpu, but {device}; set model.preset to single, or"
+            " model.device to cpu"
+        )
+    if model.engine != "auto":
+        raise SettingsError(
+            f"model.engine is {model.engine}, which runs on the cpu, but {device}; set model.engine to auto, or"
+            " model.device to cpu"
+        )
+    if config.mode.batch == 1:
+        raise SettingsError(
+            f"mode.batch is 1, and {device}: learned event by event, a network is far slower on a card than on the cpu; set"
+            " mode.batch to some hundreds or more (--mode batch:1024), or model.device to cpu"
+        )
+    _checked("model.device", lambda: check_device(model.device))
+
+
 def _check_join(config: Config) -> None:
     """Check what goes with a topic of labels.
 
@@ -290,6 +319,7 @@ def preset(config: Config, resolved: Resolved) -> str:
         "network": config.network != NetworkSettings(),
         "optimizer.name": config.optimizer.name != OptimizerSettings().name,
         "optimizer.options": bool(config.optimizer.options),
+        "model.device": config.model.device != "cpu",
         "features.clip, outlier or horizon": replace(config.features, capacity=8, max_categories=100, hash_buckets=32)
         != FeatureSettings(),
     }
@@ -366,6 +396,8 @@ def learner_spec(config: Config, resolved: Resolved) -> LearnerSpec:
             seed=config.seed,
             engine=config.model.engine,
             foresee=config.mode.batch if config.mode.batch > 1 and is_live(config.stream) else 0,
+            device=config.model.device,
+            batch=config.mode.batch,
         ),
     )
 

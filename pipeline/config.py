@@ -106,6 +106,9 @@ class ModelSettings:
     engine: Literal["auto", "native", "eager"] = setting(
         "auto", "native = compiled C, eager = torch or NumPy, auto = native where there is a compiler"
     )
+    device: Literal["cpu", "cuda"] = setting(
+        "cpu", "cuda = micro-batches (mode.batch) of one network (preset single) run on an NVIDIA card"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

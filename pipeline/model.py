@@ -29,6 +29,10 @@ class Model(Protocol):
         """Which engine runs."""
 
     @property
+    def device(self) -> str:
+        """What it runs on."""
+
+    @property
     def compilations(self) -> int:
         """How often something was compiled."""
 

@@ -65,6 +65,7 @@ def report(run: Assembled) -> dict[str, Any]:
             "model": {
                 "preset": preset(run.config, run.resolved),
                 "engine": learner.engine,
+                "device": learner.device,
                 "parameters": learner.parameters,
                 "features": learner.features.names if learner.features.active <= 200 else learner.features.active,
                 "classes": {t.name: list(learner.targets.classes(t.name)) for t in run.resolved.targets},
@@ -156,8 +157,9 @@ def lines(figures: Mapping[str, Any]) -> list[str]:
         told = ", ".join(f"{count:,} {fate.replace('_', ' ')}" for fate, count in figures["labels"].items() if count)
         found.append(f"labels and events that they belong to: {told or 'none came'}")
     model = figures["model"]
+    place = "" if model["device"] == "cpu" else f" on {model['device']}"
     found.append(
-        f"model: {model['preset']}, {model['parameters']:,} weights, {model['engine']} engine;"
+        f"model: {model['preset']}, {model['parameters']:,} weights, {model['engine']} engine{place};"
         f" {len(figures['drifts'])} drifts, learning rate {figures['learning_rate'][-1][1]:.4g}"
     )
     for target, weights in model["members"].items():

@@ -45,6 +45,7 @@ class Telemetry:
         ProcessCollector(registry=r)
         PlatformCollector(registry=r)
         Info("streamnn_build", "Versions of this program and its libraries", registry=r).info(versions())
+        self._model = Info("streamnn_model", "Engine that runs the model, and the device it runs on", registry=r)
         self._counters = {
             "events": Counter("streamnn_events", "Events predicted", registry=r),
             "learned": Counter("streamnn_events_learned", "Events whose label was learned", registry=r),
@@ -158,6 +159,7 @@ class Telemetry:
         self._pending.set(len(loop.parts.queue))
         if isinstance(loop.parts.queue, LabelJoin):
             self._early.set(loop.parts.queue.early)
+        self._model.info({"engine": loop.parts.learner.engine, "device": loop.parts.learner.device})
         self._parameters.set(loop.parts.learner.parameters)
         self._features.set(loop.parts.learner.features.active)
         self._position.set(loop.offset)

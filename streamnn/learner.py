@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from streamnn.chunks import EncodedChunk, Indexes, encode_chunk, head_of, no_events, pad_rows
+from streamnn.device import DeviceName, GraphEngine, check_device, describe_device
 from streamnn.engine import Control, EagerEngine, Engine
 from streamnn.features.index import Column, FeatureIndex
 from streamnn.features.standardizer import Standardizer
@@ -55,6 +56,8 @@ class LearnerSpec:
             warning that says why.
         foresee: micro-batches of any size up to this may come at any moment, so what they need is compiled in the
             background; 0 compiles for each size when it first comes. No result depends on it.
+        device: cpu, or cuda: micro-batches run as graphs on an NVIDIA card, and no engine is to be chosen.
+        batch: on cuda, rows that a micro-batch has at most; all are padded to it, so that one program does for all.
     """
 
     targets: tuple[TargetSpec, ...]
@@ -72,6 +75,8 @@ class LearnerSpec:
     seed: int = 0
     engine: EngineName = "auto"
     foresee: int = 0
+    device: DeviceName = "cpu"
+    batch: int = 1
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
@@ -82,6 +87,14 @@ class LearnerSpec:
             raise ValueError(f"accumulate is {self.accumulate}, but at least 1 micro-batch makes an update")
         if self.foresee < 0:
             raise ValueError(f"foresee is {self.foresee}, expected the events of the largest micro-batch, or 0")
+        if self.batch < 1:
+            raise ValueError(f"batch is {self.batch}, but a micro-batch has at least 1 row")
+        if self.device != "cpu" and self.engine != "auto":
+            raise ValueError(
+                f"engine is {self.engine!r}, which runs on the cpu, but device is {self.device!r}; leave engine at auto, or"
+                " set device to cpu"
+            )
+        check_device(self.device)
 
 
 class Learner:
@@ -101,8 +114,9 @@ class Learner:
         )
         self.targets = TargetIndex(spec.targets, capacity=spec.class_capacity)
         self.growths = {"features": 0, "classes": 0}
-        self._engine: Engine = EagerEngine()
-        self._native = NativeEngine() if spec.engine != "eager" else None
+        on_cpu = spec.device == "cpu"
+        self._engine: Engine = EagerEngine() if on_cpu else GraphEngine(spec.device, least=spec.batch)
+        self._native = NativeEngine() if on_cpu and spec.engine != "eager" else None
         self._inputs_at_start: int | None = None
         self._step: Step | None = None
         self._state: State = {}
@@ -120,8 +134,8 @@ class Learner:
 
     @property
     def state(self) -> State:
-        """Everything learned, as tensors. Read it, do not change it."""
-        return self._state
+        """Everything learned, as tensors of the host: copies of what lies on a device. Read it, do not change it."""
+        return {part: {name: t.cpu() for name, t in tensors.items()} for part, tensors in self._state.items()}
 
     @property
     def step(self) -> Step:
@@ -134,9 +148,14 @@ class Learner:
         return self._engine.name if self._native is None else self._native.name
 
     @property
+    def device(self) -> str:
+        """Where single events and micro-batches run."""
+        return describe_device(self.spec.device)
+
+    @property
     def compilations(self) -> int:
         """How often the step has been compiled."""
-        return 0 if self._native is None else self._native.compilations
+        return self._engine.compilations if self._native is None else self._native.compilations
 
     @property
     def parameters(self) -> int:
@@ -204,7 +223,7 @@ class Learner:
             rate=torch.zeros((), dtype=self._made().dtype),
             clear=torch.zeros((), dtype=torch.bool),
         )
-        served: FloatArray = self._made().predict(self._state, event).numpy()
+        served: FloatArray = self._made().predict(self.state, event).numpy()
         return served
 
     def pad(self, rows: Rows, *, head: Head) -> Rows:
@@ -229,7 +248,7 @@ class Learner:
             "targets": self.targets.state_dict(),
             "inputs_at_start": -1 if self._inputs_at_start is None else self._inputs_at_start,
             "growths": dict(self.growths),
-            "tensors": {part: dict(tensors) for part, tensors in self._state.items()},
+            "tensors": self.state,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -316,7 +335,7 @@ class Learner:
 
     def _grow(self, inputs: int) -> None:
         """Bring the state from `inputs` inputs and the present head to the capacities of the indexes."""
-        step, old = self._made(), self._state
+        step, old = self._made(), self.state
         head = step.head.grown(self.targets.capacities)
         outputs = step.head.positions(head)
         self.growths["features"] += self.features.capacity != inputs

@@ -5,7 +5,7 @@ Results are those of the eager engine to float tolerance, and do not depend on h
 
 import copy
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -16,15 +16,15 @@ import torch
 from torch import Tensor
 
 from streamnn.engine import Control, EagerEngine, Engine
+from streamnn.flat import FORGET, FlatStep
 from streamnn.native.ahead import Ahead
 from streamnn.native.build import never
 from streamnn.native.held import HeldState, Names
 from streamnn.native.outline import Outline, next_power
 from streamnn.native.program import Operation, Program
 from streamnn.operations import Kind, Operations, Results, Rows
-from streamnn.step import Event, State, Step
+from streamnn.step import State, Step
 
-FORGET = len(Kind)  # the operation by which the optimizer forgets
 SERVED, LOSS = 0, 1  # where outputs go
 _PRECISION: dict[torch.dtype, type[np.floating[Any]]] = {torch.float32: np.float32, torch.float64: np.float64}
 # rows of a padded micro-batch above which torch's own kernels run it: up to here they were never faster in one thread, from
@@ -224,56 +224,16 @@ def compile_step(
     given_up: Callable[[], bool] = never,
 ) -> Program:
     """Compile operations of a step at one capacity, for micro-batches of one size."""
-    names = {part: list(tensors) for part, tensors in state.items()}
-
-    def nested(leaves: Sequence[Tensor]) -> State:
-        flat = iter(leaves)
-        return {part: {name: next(flat) for name in listed} for part, listed in names.items()}
-
-    def flattened(new: State) -> list[Tensor]:
-        return [new[part][name] for part, listed in names.items() for name in listed]
-
-    def event(inputs: Sequence[Tensor]) -> Event:
-        x, y, number, *padding, plain, rate = inputs
-        # a single event is never padding: its mask is a constant that folds away
-        valid = padding[0] if padding else torch.ones(1, dtype=torch.bool)
-        no = torch.zeros((), dtype=torch.bool)
-        return Event(x=x, y=y, valid=valid, number=number, plain=plain, rate=rate, clear=no)
-
-    def predict_learn(leaves: Sequence[Tensor], inputs: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        new, served, loss = step.predict_learn(nested(leaves), event(inputs))
-        return flattened(new), [served, loss]
-
-    def predict_observe(leaves: Sequence[Tensor], inputs: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        old, now = nested(leaves), event(inputs)
-        return flattened(step.observe(old, now)), [step.predict(old, now)]
-
-    def learn(leaves: Sequence[Tensor], inputs: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        new, loss = step.learn(nested(leaves), event(inputs))
-        return flattened(new), [loss]
-
-    def forget(leaves: Sequence[Tensor], _inputs: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        old = nested(leaves)
-        slots = {part.partition(".")[2]: t for part, t in old.items() if part.startswith("optimizer.")}
-        cleared = step.optimizer.clear(slots, torch.ones((), dtype=torch.bool))
-        return flattened({**old, **{f"optimizer.{slot}": t for slot, t in cleared.items()}}), []
-
-    inputs, width = state["inputs"]["mean"].shape[0], step.head.width
+    flat = FlatStep(step, state)
+    outputs = ((SERVED, LOSS), (SERVED,), (LOSS,), ())
     return Program(
-        [t for tensors in state.values() for t in tensors.values()],
+        flat.flattened(state),
         [
-            Operation(predict_learn, (SERVED, LOSS), finite=frozenset({LOSS})),
-            Operation(predict_observe, (SERVED,)),
-            Operation(learn, (LOSS,), finite=frozenset({LOSS})),
-            Operation(forget, ()),
+            Operation(function, slots, finite=frozenset({LOSS} & {*slots}))
+            for function, slots in zip(flat.functions, outputs, strict=True)
         ],
-        rows=[
-            torch.zeros(size, inputs, dtype=torch.float64),
-            torch.zeros(size, width, dtype=torch.float64),
-            torch.zeros(size, dtype=torch.int64),
-            *([torch.ones(size, dtype=torch.bool)] if size > 1 else []),
-        ],
-        shared=[torch.zeros(inputs, dtype=torch.bool), torch.zeros((), dtype=step.dtype)],
+        rows=[torch.zeros(shape, dtype=dtype) for shape, dtype in flat.rows(size)],
+        shared=[torch.zeros(shape, dtype=dtype) for shape, dtype in flat.shared],
         wanted=kinds,
         given_up=given_up,
     )

@@ -98,6 +98,11 @@ class PoolLearner:
         return self._parts.name
 
     @property
+    def device(self) -> str:
+        """What it runs on."""
+        return "cpu"
+
+    @property
     def compilations(self) -> int:
         """How often sizes made the pool compile: never."""
         return 0
