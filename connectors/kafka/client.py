@@ -251,6 +251,13 @@ class LogWriter(Protocol):
     def abort(self, *, timeout_s: float) -> None:
         """Abort the transaction."""
 
+    def catch_up(self, partition: Partition, group: str, *, timeout_s: float) -> None:
+        """Have a group's coordinator know all that was committed: give it a position in a transaction, and abort that.
+
+        One that has just come up may tell older positions for a while, even of one partition only; what it has taken since
+        comes after everything before, so once it has taken that position it tells the newest.
+        """
+
     def close(self) -> tuple[Outgoing, ...]:
         """Give up connections; returns the records that are not settled, which may have been written or not."""
 

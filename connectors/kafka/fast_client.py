@@ -374,6 +374,18 @@ class FastWriter:
 
         self._within(timeout_s + _SPARE_S, "aborting a transaction", work)
 
+    def catch_up(self, partition: Partition, group: str, *, timeout_s: float) -> None:
+        """Give a position, and abort."""
+        self.begin()
+        producer = self._producer
+
+        def work() -> None:
+            with Translating("failed"):
+                producer.send_offsets_to_transaction(_noted({partition: 0}, ""), self._group(group), timeout_s)
+                producer.abort_transaction(timeout_s)
+
+        self._within(timeout_s, "asking for committed positions", work)
+
     def close(self) -> tuple[Outgoing, ...]:
         """Close; returns what is under way."""
         left = tuple(self._under_way.values())

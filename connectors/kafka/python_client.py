@@ -287,6 +287,13 @@ class PythonWriter:
         """Abort the transaction."""
         self._finish(self._producer._transaction_manager.begin_abort, time.monotonic() + timeout_s)
 
+    def catch_up(self, partition: Partition, group: str, *, timeout_s: float) -> None:
+        """Give a position, and abort."""
+        deadline, manager = time.monotonic() + timeout_s, self._producer._transaction_manager
+        self.begin()
+        self._finish(partial(manager.send_offsets_to_transaction, _noted({partition: 0}, ""), group), deadline)
+        self._finish(manager.begin_abort, deadline)
+
     def _finish(self, begin: Callable[[], Any], deadline: float) -> None:
         """Begin a step at the end of a transaction, and wait until it is done."""
         step = call(begin)

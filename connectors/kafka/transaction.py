@@ -23,6 +23,10 @@ How a loop uses it:
 A crash between 2 and 3 leaves a checkpoint that nothing names; the restart goes on from the one before it, and the
 aborted predictions are made again. So at least two checkpoints have to be kept.
 
+**Which positions are the newest?** A coordinator that has just come up may tell older ones (Apache Kafka 4.1.1 did, of one
+partition of four, twelve checkpoints back, though its log had the newest). So nothing is decided by what it tells before
+it has taken something itself: `LogWriter.catch_up`.
+
 **Zombie or bounced broker?** A producer that a successor fenced and one that the broker forgot while it was down get
 the same error. So whoever begins commits the positions once more under its own name, and after such an error looks who
 committed last: itself means that nobody took over, so it makes a new producer, gives it what was not committed again
@@ -61,6 +65,7 @@ _log = logging.getLogger(__name__)
 # for the first attempt, and at most: a library may lose one for good, and a worker that is silent for SILENT_S loses its turn
 _COMMIT_S, _LONGEST_COMMIT_S = 8.0, 48.0
 _FIND_S, _FIND_PAUSE_S = 30.0, 0.2
+_LOOKS, _LOOK_PAUSE_S = 3, 0.5
 _TAKE_OVERS = 4  # of one that does not give in
 
 
@@ -163,8 +168,8 @@ class Transaction:
 
     def _take_over(self) -> str | None:
         self.open()
-        found = self._found()
-        notes = {_note(committed.note) for committed in found.values()}
+        found = self._newest()
+        notes = set(map(_note_of, found.values()))
         if not found:
             return None
         if None in notes or len({note.checkpoint for note in notes if note is not None}) != 1:
@@ -173,10 +178,31 @@ class Transaction:
                 f"what group {self._group!r} has committed for {self._topic!r} does not name one checkpoint: {listed}. "
                 "Somebody has set positions by hand, or another program uses the group. Use a group of its own."
             )
-        self._before = {note for note in notes if note is not None}
         checkpoint = next(note.checkpoint for note in notes if note is not None)
         self._commit(checkpoint, {partition: committed.offset for partition, committed in found.items()})
         return checkpoint
+
+    def _newest(self) -> dict[Partition, Committed]:
+        """Return what is committed: older positions, committed again, would make repeats."""
+        self._before = set()
+        found: dict[Partition, Committed] | None = None
+        while True:
+            before, found = found, self._found()
+            self._before |= {note for note in map(_note_of, found.values()) if note is not None}
+            if found == before:
+                return found
+            self._catch_up()  # and look again: the coordinator may have gone and come up meanwhile
+
+    def _catch_up(self) -> None:
+        """Have the coordinator tell the newest positions from now on."""
+        patience = self._patience()
+        try:
+            self._opened().catch_up(Partition(self._topic, 0), self._group, timeout_s=_COMMIT_S)
+        except LogError as error:
+            if error.fault in PERMANENT:
+                raise told(error, f"cannot read what group {self._group!r} has committed") from error
+            patience.wait(error)
+            self._recover(error, patience)
 
     def open(self) -> None:
         """Connect and fence whoever ran before, if that has not been done."""
@@ -322,7 +348,11 @@ class Transaction:
                 self._began, self._sent = None, 0  # the new one has no transaction yet: there is none to abort
                 self._writer = self._make(RETRY_S)
                 check_there(self._writer, self._records)
-                last = self._check_owner(settled=True)
+                for _ in range(2):  # the coordinator may go and come up between the two
+                    self._writer.catch_up(Partition(self._topic, 0), self._group, timeout_s=_COMMIT_S)
+                    last = self._check_owner(settled=True)
+                    if last == self._commits:
+                        break
                 break
             except LogError as again:
                 if again.fault in PERMANENT:
@@ -351,17 +381,21 @@ class Transaction:
         Raises:
             FencedError: somebody else committed it.
         """
-        notes = [_note(committed.note) for committed in self._committed(settled=settled, wait_s=RETRY_S).values()]
-        others = {note for note in notes if note is not None and note.owner != self._owner} - self._before
-        if others:
-            self.fenced = True
-            self.close()
-            before = {note.owner for note in self._before}
-            raise (_OnceMoreError if {note.owner for note in others} <= before else FencedError)(
-                f"another process has taken over {self._topic!r} under group {self._group!r} (transactional id "
-                f"{self._identity!r}): it has committed since. This one stops, and its uncommitted work is the other's."
-            )
-        return next((note.number for note in notes if note is not None and note.owner == self._owner), None)
+        for look in range(_LOOKS):
+            committed = self._committed(settled=settled, wait_s=RETRY_S)
+            notes = [note for note in map(_note_of, committed.values()) if note is not None]
+            others = {note for note in notes if note.owner != self._owner} - self._before
+            if not others:
+                return max((note.number for note in notes if note.owner == self._owner), default=None)
+            if look + 1 < _LOOKS:  # a coordinator that has just come up may tell of one long gone
+                time.sleep(_LOOK_PAUSE_S)
+        self.fenced = True
+        self.close()
+        before = {note.owner for note in self._before}
+        raise (_OnceMoreError if {note.owner for note in others} <= before else FencedError)(
+            f"another process has taken over {self._topic!r} under group {self._group!r} (transactional id "
+            f"{self._identity!r}): it has committed since. This one stops, and its uncommitted work is the other's."
+        )
 
     def _committed(self, *, settled: bool, wait_s: float | None = None) -> dict[Partition, Committed]:
         """Return what the group has committed for the source's topic.
@@ -417,6 +451,10 @@ class Transaction:
         if self._writer is None:
             raise SinkError("the transaction is not open; call last_checkpoint() first")
         return self._writer
+
+
+def _note_of(committed: Committed) -> _Note | None:
+    return _note(committed.note)
 
 
 def _note(text: str) -> _Note | None:

@@ -250,6 +250,23 @@ def test_a_transaction_is_seen_whole_or_not_at_all(bootstrap: str, client: Libra
     writer.close()
 
 
+def test_a_coordinator_that_catches_up_keeps_its_positions(bootstrap: str, client: Library) -> None:
+    """What it is given to catch up with changes nothing, committed or not, and the writer goes on."""
+    group, source = helpers.fresh("group"), Partition(helpers.topic(bootstrap), 0)
+    reader = client.reader(group=group, committed_only=True)
+    writer = client.writer(transactional_id=helpers.fresh("id"), transaction_timeout_s=60.0)
+    writer.catch_up(source, group, timeout_s=20.0)
+    assert reader.committed([source], timeout_s=10.0) == {}
+    for offset in (7, 9):
+        writer.begin()
+        writer.commit({source: offset}, group, "note", timeout_s=20.0)
+        writer.catch_up(source, group, timeout_s=20.0)
+        found = reader.committed([source], timeout_s=10.0)[source]
+        assert (found.offset, found.note) == (offset, "note")
+    reader.close()
+    writer.close()
+
+
 def test_the_end_is_before_an_open_transaction(bootstrap: str, client: Library) -> None:
     """To a reader of committed records the log ends before the first open transaction."""
     name = helpers.topic(bootstrap)

@@ -191,7 +191,7 @@ class SimReader(_Client):
             self._world.clock.advance(timeout_s)
             if any(self._cluster.unstable(self._group, p) for p in partitions):
                 raise LogError("unreachable", "a transaction with these positions is not finished")
-        found = {p: self._cluster.groups.get((self._group, p)) for p in partitions}
+        found = {p: self._cluster.told(self._group, p) for p in partitions}
         return {p: committed for p, committed in found.items() if committed is not None}
 
     def close(self):
@@ -311,6 +311,13 @@ class SimWriter(_Client):
         self._cluster.end(self._identity, self._epoch, commit=False)
         self._begun = False
         self._pending = []
+
+    def catch_up(self, partition, group, *, timeout_s):
+        """Give a position, and abort."""
+        self.begin()
+        self._ask("send positions", timeout_s)
+        self._cluster.add_offsets(self._identity, self._epoch, group, {partition: position(0, "")})
+        self.abort(timeout_s=timeout_s)
 
     def close(self):
         """Close; returns what is not settled."""

@@ -83,6 +83,8 @@ class Cluster:
         self.down_until = 0.0
         self.topics = {}
         self.groups = {}  # (group, partition) -> Committed
+        self._past = deque([{}], 20)  # what stood there before, oldest first
+        self._behind = {}  # what a coordinator that has just come up tells instead
         self.identities = {}
         self._transactions = 0
         self._expected = {}  # kind of call -> details of what goes wrong with the next ones
@@ -130,6 +132,18 @@ class Cluster:
     def forget_producers(self):
         """Forget the sequence numbers of producers, as brokers that were killed may."""
         self.bounces += 1
+
+    def come_up(self):
+        """Have the coordinator tell older positions, of some partitions or all, until it takes something or time passes."""
+        rng = self._world.rng
+        older = rng.choice(self._past)
+        self._behind = {key: older.get(key) for key in self.groups if rng.random() < 0.7}
+        self._world.later(rng.choice([1.0, 5.0, 60.0]), self._behind.clear)
+
+    def told(self, group, partition):
+        """Return the position of a group as its coordinator tells it."""
+        key = group, partition
+        return self._behind[key] if key in self._behind else self.groups.get(key)
 
     # --- records ---
 
@@ -183,6 +197,7 @@ class Cluster:
     def add_offsets(self, identity, epoch, group, positions):
         """Take positions into a transaction."""
         self.transaction(identity, epoch)
+        self._behind.clear()
         found = self.identities[identity]
         found.offsets |= {(group, partition): committed for partition, committed in positions.items()}
 
@@ -222,8 +237,13 @@ class Cluster:
 
     def commit(self, group, positions):
         """Store positions of a group."""
-        self.groups |= {(group, partition): committed for partition, committed in positions.items()}
+        self._behind.clear()
+        self._store({(group, partition): committed for partition, committed in positions.items()})
         self.on_commit(group, positions, False)
+
+    def _store(self, positions):
+        self._past.append(dict(self.groups))
+        self.groups |= positions
 
     def _expire(self, found, number):
         if found.transaction == number and found.ending is None:
@@ -241,7 +261,7 @@ class Cluster:
                     if not committed:
                         log.aborted.add(found.transaction)
         if committed:
-            self.groups |= found.offsets
+            self._store(found.offsets)
         found.transaction, found.ending, found.offsets = 0, None, {}
 
 

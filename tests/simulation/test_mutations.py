@@ -334,7 +334,21 @@ OF_KINDS = [
         "a start is refused for records that are deleted, though all of them had been read",
     ),
 ]
+
+
+def believes_who_has_just_come_up(patch):
+    """What a coordinator tells is taken for the newest, before it has taken anything."""
+
+    def told(transaction):
+        found = transaction._found()
+        transaction._before = set(map(connectors.kafka.transaction._note_of, found.values()))
+        return found
+
+    patch.setattr(Transaction, "_newest", told)
+
+
 MUTATIONS = [
+    believes_who_has_just_come_up,
     believes_that_the_topic_is_gone,
     commits_before_it_saves,
     commits_positions_that_lie_ahead,

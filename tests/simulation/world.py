@@ -221,6 +221,7 @@ class World:
         elif kind == "broker_bounce":
             cluster.down_until = self.clock.now + detail
             cluster.forget_producers()
+            cluster.come_up()
         elif kind == "disk_full":
             self.disk.full = True
             self.later(detail, self._room)
