@@ -395,9 +395,9 @@ def learner_spec(config: Config, resolved: Resolved) -> LearnerSpec:
             dtype=n.dtype,
             seed=config.seed,
             engine=config.model.engine,
-            foresee=config.mode.batch if config.mode.batch > 1 and is_live(config.stream) else 0,
             device=config.model.device,
             batch=config.mode.batch,
+            foresee=config.mode.batch > 1 and is_live(config.stream),
         ),
     )
 

@@ -54,10 +54,10 @@ class LearnerSpec:
         seed: start weights, dropout and hashing depend on it alone.
         engine: eager (torch, step by step), native (compiled C) or auto: native where it can be, else eager with a
             warning that says why.
-        foresee: micro-batches of any size up to this may come at any moment, so what they need is compiled in the
-            background; 0 compiles for each size when it first comes. No result depends on it.
         device: cpu, or cuda: micro-batches run as graphs on an NVIDIA card, and no engine is to be chosen.
-        batch: on cuda, rows that a micro-batch has at most; all are padded to it, so that one program does for all.
+        batch: rows that a micro-batch has at most. On cuda all are padded to it, so that one program does for all.
+        foresee: smaller micro-batches may come at any moment, so what they need is compiled in the background; otherwise a
+            size is compiled for when it first comes. No result depends on it.
     """
 
     targets: tuple[TargetSpec, ...]
@@ -74,9 +74,9 @@ class LearnerSpec:
     dtype: Literal["float32", "float64"] = "float32"
     seed: int = 0
     engine: EngineName = "auto"
-    foresee: int = 0
     device: DeviceName = "cpu"
     batch: int = 1
+    foresee: bool = False
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
@@ -85,8 +85,6 @@ class LearnerSpec:
             raise ValueError(f"engine is {self.engine!r}; use one of {', '.join(get_args(EngineName))}")
         if self.accumulate < 1:
             raise ValueError(f"accumulate is {self.accumulate}, but at least 1 micro-batch makes an update")
-        if self.foresee < 0:
-            raise ValueError(f"foresee is {self.foresee}, expected the events of the largest micro-batch, or 0")
         if self.batch < 1:
             raise ValueError(f"batch is {self.batch}, but a micro-batch has at least 1 row")
         if self.device != "cpu" and self.engine != "auto":
@@ -280,7 +278,7 @@ class Learner:
         try:
             self._native.prepare_all(self._made(), self._state, operations)
             if self.spec.foresee:
-                self._native.foresee(self._made(), self._state, self.spec.foresee)
+                self._native.foresee(self._made(), self._state, self.spec.batch)
         except (CompilerError, UnsupportedOperatorError) as error:
             if self.spec.engine == "native":
                 raise

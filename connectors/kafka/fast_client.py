@@ -140,7 +140,7 @@ class FastReader:
         self._isolation = IsolationLevel.READ_COMMITTED if committed_only else IsolationLevel.READ_UNCOMMITTED
         self._positions: dict[Partition, int] = {}
         self._held: LogError | None = None
-        self._committing = False  # whether a commit has not returned
+        self._calls = _Calls()
 
     def partitions(self, topic: str, *, timeout_s: float) -> tuple[int, ...]:
         """Return the partition numbers of a topic."""
@@ -226,19 +226,15 @@ class FastReader:
 
     def commit(self, offsets: Mapping[Partition, int], note: str, *, timeout_s: float) -> None:
         """Commit. The library knows no time-out: where a connection has gone silent it waits for 8 s and more."""
-        if self._committing:
+        if self._calls.stuck:
             raise LogError("unreachable", "the commit before has not been answered yet")
         consumer = self._consumer
 
         def work() -> None:
-            try:
-                with Translating("failed"):
-                    consumer.commit(offsets=_noted(offsets, note), asynchronous=False)
-            finally:
-                self._committing = False
+            with Translating("failed"):
+                consumer.commit(offsets=_noted(offsets, note), asynchronous=False)
 
-        self._committing = True
-        within(timeout_s, "committing positions", work)
+        self._calls.within(timeout_s, "committing positions", work)
 
     def committed(self, partitions: Collection[Partition], *, timeout_s: float) -> dict[Partition, Committed]:
         """Return what is committed."""
@@ -250,7 +246,7 @@ class FastReader:
 
     def close(self) -> None:
         """Close."""
-        if not self._committing:  # else the commit returns by itself, and not after this
+        if not self._calls.stuck:  # else the commit returns by itself, and not after this
             self._consumer.close()
         del self._admin  # now, with its threads and sockets
 
@@ -291,7 +287,7 @@ class FastWriter:
         self._under_way: dict[int, Outgoing] = {}
         self._given = 0  # records taken so far
         self._groups: dict[str, Any] = {}  # what the library asks for to commit positions of a group
-        self._stuck = False  # whether a call has not returned
+        self._calls = _Calls()
 
     def take_over(self, *, timeout_s: float) -> None:
         """Finish what an earlier writer of the same id left open, and fence it."""
@@ -301,7 +297,7 @@ class FastWriter:
             with Translating("failed"):
                 producer.init_transactions(timeout_s)
 
-        self._within(timeout_s + _SPARE_S, "taking over the transactional id", work)
+        self._calls.within(timeout_s + _SPARE_S, "taking over the transactional id", work)
 
     def partitions(self, topic: str, *, timeout_s: float) -> tuple[int, ...]:
         """Return the partition numbers of a topic."""
@@ -362,7 +358,7 @@ class FastWriter:
                 producer.commit_transaction(timeout_s)
 
         # one that loses it meanwhile neither, whatever its time-out: only once another producer has taken its id
-        self._within(timeout_s, "committing a transaction", work)
+        self._calls.within(timeout_s, "committing a transaction", work)
 
     def abort(self, *, timeout_s: float) -> None:
         """Abort the transaction."""
@@ -372,7 +368,7 @@ class FastWriter:
             with Translating("failed"):
                 producer.abort_transaction(timeout_s)
 
-        self._within(timeout_s + _SPARE_S, "aborting a transaction", work)
+        self._calls.within(timeout_s + _SPARE_S, "aborting a transaction", work)
 
     def catch_up(self, partition: Partition, group: str, *, timeout_s: float) -> None:
         """Give a position, and abort."""
@@ -384,13 +380,13 @@ class FastWriter:
                 producer.send_offsets_to_transaction(_noted({partition: 0}, ""), self._group(group), timeout_s)
                 producer.abort_transaction(timeout_s)
 
-        self._within(timeout_s, "asking for committed positions", work)
+        self._calls.within(timeout_s, "asking for committed positions", work)
 
     def close(self) -> tuple[Outgoing, ...]:
         """Close; returns what is under way."""
         left = tuple(self._under_way.values())
         self._under_way.clear()
-        if not self._stuck:  # else the call returns by itself, and not after this
+        if not self._calls.stuck:  # else the call returns by itself, and not after this
             self._producer.purge()
             self._serve(1.0)
         del (
@@ -407,16 +403,6 @@ class FastWriter:
             finally:
                 consumer.close()
         return self._groups[name]
-
-    def _within(self, timeout_s: float, what: str, work: Callable[[], None]) -> None:
-        def whole() -> None:
-            try:
-                work()
-            finally:
-                self._stuck = False
-
-        self._stuck = True
-        within(timeout_s, what, whole)
 
     def _serve(self, timeout_s: float) -> None:
         """Have the library report deliveries; wait for all of them if there is time."""
@@ -441,6 +427,25 @@ class FastWriter:
             if error is not None:
                 self._failed.append((record, translated(error, "failed")))
             del self._under_way[number]
+
+
+class _Calls:
+    """Calls of the library that may take longer than they are waited for."""
+
+    def __init__(self) -> None:
+        self.stuck = False  # whether one has not returned
+
+    def within(self, timeout_s: float, what: str, work: Callable[[], None]) -> None:
+        """Call, and raise if it has not returned in time."""
+
+        def whole() -> None:
+            try:
+                work()
+            finally:
+                self.stuck = False
+
+        self.stuck = True
+        within(timeout_s, what, whole)
 
 
 def _reach(client: Consumer | Producer, errors: Errors, connection: KafkaConnection, wait_s: float | None) -> None:

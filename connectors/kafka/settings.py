@@ -198,7 +198,9 @@ class KafkaReading:
 
     def start_ms(self) -> int | None:
         """Return the moment to begin at, in milliseconds since 1970; None for "earliest" and "latest"."""
-        return _moment_ms("start", self.start, ("earliest", "latest"))
+        return _moment_ms(
+            "start", self.start, ("earliest", "latest"), ', or offsets of partitions such as "0:1200,1:800"'
+        )
 
     def until_ms(self) -> int | None:
         """Return the moment to stop at, in milliseconds since 1970; None for "forever" and "end"."""
@@ -212,15 +214,14 @@ def positions(text: str) -> dict[int, int]:
     return {int(number): int(at) for number, at in (part.split(":") for part in text.split(","))}
 
 
-def _moment_ms(name: str, text: str, words: tuple[str, str]) -> int | None:
+def _moment_ms(name: str, text: str, words: tuple[str, str], more: str = "") -> int | None:
     if text in words:
         return None
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise KafkaSettingError(
-            f'{name} is {text!r}; use "{words[0]}", "{words[1]}" or a moment such as "2026-11-01T12:00:00Z", or offsets of'
-            ' partitions such as "0:1200,1:800"'
+            f'{name} is {text!r}; use "{words[0]}", "{words[1]}" or a moment such as "2026-11-01T12:00:00Z"{more}'
         ) from None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)

@@ -169,7 +169,7 @@ class Transaction:
     def _take_over(self) -> str | None:
         self.open()
         found = self._newest()
-        notes = set(map(_note_of, found.values()))
+        notes = set(map(_note, found.values()))
         if not found:
             return None
         if None in notes or len({note.checkpoint for note in notes if note is not None}) != 1:
@@ -188,21 +188,21 @@ class Transaction:
         found: dict[Partition, Committed] | None = None
         while True:
             before, found = found, self._found()
-            self._before |= {note for note in map(_note_of, found.values()) if note is not None}
+            self._before |= {note for note in map(_note, found.values()) if note is not None}
             if found == before:
                 return found
-            self._catch_up()  # and look again: the coordinator may have gone and come up meanwhile
+            patience = self._patience()
+            try:
+                self._catch_up()  # and look again: the coordinator may have gone and come up meanwhile
+            except LogError as error:
+                if error.fault in PERMANENT:
+                    raise told(error, f"cannot read what group {self._group!r} has committed") from error
+                patience.wait(error)
+                self._recover(error, patience)
 
     def _catch_up(self) -> None:
         """Have the coordinator tell the newest positions from now on."""
-        patience = self._patience()
-        try:
-            self._opened().catch_up(Partition(self._topic, 0), self._group, timeout_s=_COMMIT_S)
-        except LogError as error:
-            if error.fault in PERMANENT:
-                raise told(error, f"cannot read what group {self._group!r} has committed") from error
-            patience.wait(error)
-            self._recover(error, patience)
+        self._opened().catch_up(Partition(self._topic, 0), self._group, timeout_s=_COMMIT_S)
 
     def open(self) -> None:
         """Connect and fence whoever ran before, if that has not been done."""
@@ -348,11 +348,7 @@ class Transaction:
                 self._began, self._sent = None, 0  # the new one has no transaction yet: there is none to abort
                 self._writer = self._make(RETRY_S)
                 check_there(self._writer, self._records)
-                for _ in range(2):  # the coordinator may go and come up between the two
-                    self._writer.catch_up(Partition(self._topic, 0), self._group, timeout_s=_COMMIT_S)
-                    last = self._check_owner(settled=True)
-                    if last == self._commits:
-                        break
+                last = self._last_commit()
                 break
             except LogError as again:
                 if again.fault in PERMANENT:
@@ -361,6 +357,16 @@ class Transaction:
         self.recoveries += 1
         if error.fault == "too_large":
             self._one_by_one()
+        return last
+
+    def _last_commit(self) -> int | None:
+        """Return the number of our last commit, as a coordinator tells it that is believed; None if the last is not ours."""
+        last = None
+        for _ in range(2):  # the coordinator may go and come up between the two
+            self._catch_up()
+            last = self._check_owner(settled=True)
+            if last == self._commits:
+                break
         return last
 
     def _found(self) -> dict[Partition, Committed]:
@@ -383,7 +389,7 @@ class Transaction:
         """
         for look in range(_LOOKS):
             committed = self._committed(settled=settled, wait_s=RETRY_S)
-            notes = [note for note in map(_note_of, committed.values()) if note is not None]
+            notes = [note for note in map(_note, committed.values()) if note is not None]
             others = {note for note in notes if note.owner != self._owner} - self._before
             if not others:
                 return max((note.number for note in notes if note.owner == self._owner), default=None)
@@ -453,14 +459,10 @@ class Transaction:
         return self._writer
 
 
-def _note_of(committed: Committed) -> _Note | None:
-    return _note(committed.note)
-
-
-def _note(text: str) -> _Note | None:
+def _note(committed: Committed) -> _Note | None:
     """Read what stands beside committed positions; None if it is not ours."""
     try:
-        found = json.loads(text)
+        found = json.loads(committed.note)
         return _Note(str(found["checkpoint"]), str(found["owner"]), int(found["number"]))
     except (ValueError, TypeError, KeyError):
         return None

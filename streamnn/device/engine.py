@@ -18,7 +18,7 @@ from streamnn.device.records import Records
 from streamnn.engine import Control, Engine
 from streamnn.flat import FORGET, FlatStep
 from streamnn.native.held import HeldState
-from streamnn.native.outline import padded
+from streamnn.native.outline import next_power, padded
 from streamnn.operations import BoolArray, IntArray, Kind, Operations, Results, Rows
 from streamnn.step import State, Step
 
@@ -52,7 +52,7 @@ class GraphEngine(Engine):
         self._device = torch.device(device)
         self._lanes = lanes or (CudaLanes() if self._device.type == "cuda" else Lanes())
         self._compiled = self._device.type == "cuda" if compiled is None else compiled
-        self._least = 1 << (least - 1).bit_length()
+        self._least = next_power(least)
         self._step: Step | None = None
         self._programs: dict[int, Program] = {}
         self._latest: State | None = None  # the state whose leaves the device's memory holds

@@ -18,6 +18,7 @@ from streamnn.device.lanes import Lanes, Work
 from streamnn.device.records import Records
 from streamnn.device.trace import trace
 from streamnn.flat import FORGET, Field, FlatStep
+from streamnn.native.outline import next_power
 from streamnn.operations import Kind
 
 # a section is so long that queueing it costs little, and so short that the device need not wait for the first
@@ -129,7 +130,7 @@ class Program:
     def reserve(self, count: int) -> None:
         """Have room on the host for the micro-batches of one call, or for as many as may be on their way."""
         if len(self.host_rows) < min(count, self._most):
-            room = min(1 << (count - 1).bit_length(), self._most)
+            room = min(next_power(count), self._most)
             self.host_rows = self._on_host(self._fields, room)
             self.host_results = self._on_host(self._outs, room)
 

@@ -19,7 +19,7 @@ from streamnn.engine import Control, EagerEngine, Engine
 from streamnn.flat import FORGET, FlatStep
 from streamnn.native.ahead import Ahead
 from streamnn.native.build import never
-from streamnn.native.held import HeldState, Names
+from streamnn.native.held import HeldState
 from streamnn.native.outline import Outline, next_power
 from streamnn.native.program import Operation, Program
 from streamnn.operations import Kind, Operations, Results, Rows
@@ -41,13 +41,12 @@ class NativeEngine(Engine):
     name = "native"
 
     def __init__(self) -> None:
-        self._step: Step | None = None
+        self._flat: FlatStep | None = None
         self._programs: dict[int, Program] = {}
         self._met = frozenset[int]()  # kinds of operation
         self._ahead: Ahead | None = None
         self._outlined: Outline | None = None  # of the list that is prepared for
         self._foreseen = 0  # the size up to which all programs, with all kinds met, have been asked for
-        self._names: Names = {}  # of the state's tensors
         self._large = EagerEngine()
         self.compilations = 0
 
@@ -58,7 +57,7 @@ class NativeEngine(Engine):
             UnsupportedOperatorError: an operator of the step has no lowering.
             CompilerError: there is no compiler, or it failed.
         """
-        if self._step is not step:
+        if not self._knows(step):
             self._forget(step, state)
         wanted, program = frozenset(kinds) | {FORGET}, self._programs.get(size)
         if program is None or not wanted <= program.kinds:
@@ -71,7 +70,7 @@ class NativeEngine(Engine):
 
     def foresee(self, step: Step, state: State, most: int) -> None:
         """Have compiled, in the background, what micro-batches of any size up to `most` need for the kinds of operation met."""
-        if self._step is not step:
+        if not self._knows(step):
             self._forget(step, state)
         if self._foreseen == most or not self._met:
             return
@@ -87,8 +86,10 @@ class NativeEngine(Engine):
         """Begin anew with another step."""
         if self._ahead is not None:
             self._ahead.stop()
-        self._programs, self._ahead, self._foreseen, self._step = {}, None, 0, step
-        self._names = {part: list(tensors) for part, tensors in state.items()}
+        self._programs, self._ahead, self._foreseen, self._flat = {}, None, 0, FlatStep(step, state)
+
+    def _knows(self, step: Step) -> bool:
+        return self._flat is not None and self._flat.step is step
 
     def prepare_all(self, step: Step, state: State, operations: Operations) -> None:
         """Compile whatever a list of operations needs; raises as `prepare` does."""
@@ -103,7 +104,7 @@ class NativeEngine(Engine):
         self, step: Step, state: State, rows: Rows, operations: Operations, control: Control
     ) -> tuple[State, Results, bool]:
         outline, self._outlined = self._outlined, None  # the next list may lie in the same memory
-        ready = outline is not None and outline.operations is operations and self._step is step
+        ready = outline is not None and outline.operations is operations and self._knows(step)
         if outline is None or not ready:
             outline = Outline.of(operations)
         if len(outline.needed) == 1 and outline.needed[0][0] <= LARGEST:
@@ -191,10 +192,12 @@ class NativeEngine(Engine):
         """Return the block in which a state lies as the program has it."""
         if isinstance(state, HeldState) and state.free is program.free:
             return state.block
-        return program.pack([state[part][name] for part, listed in self._names.items() for name in listed])
+        assert self._flat is not None
+        return program.pack(self._flat.flattened(state))
 
     def _held(self, program: Program, block: Tensor) -> HeldState:
-        return HeldState(block, self._names, program.unpack, program.free)
+        assert self._flat is not None
+        return HeldState(block, self._flat.names, program.unpack, program.free)
 
 
 def _forgetting(

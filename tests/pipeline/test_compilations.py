@@ -40,7 +40,7 @@ def test_compilations_are_counted(chunk, tmp_path):
     assert telemetry.registry.get_sample_value("streamnn_compilations_total") == model["compilations"]
 
 
-@pytest.mark.parametrize(("follow", "batch", "foreseen"), [("true", 8, 8), ("true", 1, 0), ("false", 8, 0)])
+@pytest.mark.parametrize(("follow", "batch", "foreseen"), [("true", 8, True), ("true", 1, False), ("false", 8, False)])
 def test_a_live_stream_foresees_smaller_micro_batches(follow, batch, foreseen, tmp_path):
     """Only where events come while they are read, and in micro-batches, is anything compiled before it is needed."""
     write_growing(tmp_path / "s.jsonl", 20)
@@ -50,6 +50,7 @@ def test_a_live_stream_foresees_smaller_micro_batches(follow, batch, foreseen, t
     ]  # fmt: skip
     run = assemble(read_settings(Config, None, overrides=settings, environ={}))
     try:
-        assert run.loop.parts.learner.spec.foresee == foreseen
+        spec = run.loop.parts.learner.spec
+        assert (spec.batch, spec.foresee) == (batch, foreseen)
     finally:
         run.close()

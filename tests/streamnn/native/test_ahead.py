@@ -59,7 +59,7 @@ def test_other_sizes_are_compiled_in_the_background(monkeypatch):
     plain = learner()
     want = play(plain, sizes)
     monkeypatch.setattr(engine, "compile_step", noted)
-    made = learner(foresee=8)
+    made = learner(batch=8, foresee=True)
     got = play(made, sizes, after=lambda: made._native._ahead.settle())
     assert compiled == [(True, 4), (False, 8), (False, 2), (False, 1)]
     np.testing.assert_array_equal(got, want)
@@ -70,7 +70,7 @@ def test_other_sizes_are_compiled_in_the_background(monkeypatch):
 def test_results_do_not_wait_for_the_background():
     """Without any time between micro-batches the results are the same."""
     sizes = (4, 2, 1, 4, 3)
-    plain, made = learner(), learner(foresee=4)
+    plain, made = learner(), learner(batch=4, foresee=True)
     np.testing.assert_array_equal(play(made, sizes), play(plain, sizes))
     assert same_state(made, plain)
 
@@ -124,7 +124,7 @@ def test_nothing_is_compiled_for_a_learner_that_is_gone(monkeypatch):
         raise CompilerError("given up")
 
     monkeypatch.setattr(engine, "compile_step", slow)
-    made = learner(foresee=16)
+    made = learner(batch=16, foresee=True)
     play(made, (2,))
     ahead = made._native._ahead
     assert first.wait(20)
@@ -147,7 +147,7 @@ else:
 """
 SHORT = """
 from tests.streamnn.native.test_ahead import learner, play
-made = learner(foresee=64)
+made = learner(batch=64, foresee=True)
 play(made, (4,))
 """
 
