@@ -16,7 +16,6 @@ import base64
 import binascii
 import io
 import json
-import logging
 import os
 import ssl
 import struct
@@ -37,15 +36,14 @@ from fastavro.schema import SchemaParseException, UnknownType
 
 from connectors.cells import Refusal, cells_of
 from connectors.decode import CellsBlock, FieldKinds, make_chunk
-from connectors.errors import SchemaError, SourceError
+from connectors.errors import NotYetError, SchemaError, SourceError
 from connectors.json_records import too_large
 from connectors.records import Chunk, IntArray, Record
 from connectors.schema import Schema
 
-_log = logging.getLogger(__name__)
-
 _MAGIC, _FRAME = 0, struct.Struct(">bI")
 _MOST_SCHEMAS = 1_000  # remembered, those of garbage numbers included
+_LONGEST_PAUSE_S = 5.0  # between two requests to a registry that does not answer
 _TOMBSTONE = Refusal("tombstone", "the record has no value; it deletes its key in the log and is no event")
 _UNREADABLE = (EOFError, ValueError, IndexError, TypeError, KeyError, OverflowError, ArithmeticError, struct.error)
 Writer = Any  # a schema as the library has parsed it
@@ -58,7 +56,8 @@ class WriterSchemas(Protocol):
         """Return the schema of a record's value, and where in it the datum begins.
 
         Raises:
-            SourceError: the schema cannot be looked up now.
+            NotYetError: the schema cannot be looked up now.
+            SourceError: nor ever, as it seems.
         """
 
 
@@ -95,7 +94,8 @@ class RegistrySettings:
         password_file, password_env: where the password is: the first line of a file, or an environment variable.
         ca_file: certificates that are trusted, PEM; "" = those of the system.
         timeout_s: for one request.
-        give_up_s: how long a registry that does not answer is waited for; then the source cannot be read.
+        start_wait_s: how long a registry that has never answered is waited for; then the source cannot be read.
+        give_up_s: likewise one that has; 0 = for ever.
     """
 
     url: str
@@ -103,8 +103,9 @@ class RegistrySettings:
     password_file: str = ""
     password_env: str = ""
     ca_file: str = ""
-    timeout_s: float = 5.0
-    give_up_s: float = 60.0
+    timeout_s: float = 3.0
+    start_wait_s: float = 30.0
+    give_up_s: float = 0.0
 
     def __post_init__(self) -> None:
         if urllib.parse.urlsplit(self.url).scheme not in {"http", "https"}:
@@ -122,20 +123,32 @@ class RegistrySettings:
         return environ[self.password_env] if self.password_env else ""
 
 
+@dataclass(frozen=True, slots=True)
+class _Silence:
+    """A registry that does not answer: since when, when to ask it again, after which pause, and what the problem is."""
+
+    since: float
+    again: float = 0.0
+    pause_s: float = 0.1
+    problem: str = ""
+
+
 @dataclass(slots=True)
 class RegistrySchemas:
     """Schemas by the number in each record, from a registry; each is asked for once.
 
+    A registry that does not answer is asked again, ever more seldom, when records are decoded again.
+
     Attributes:
         settings: how to reach it.
-        pause: called with seconds between attempts.
         clock: monotonic seconds.
     """
 
     settings: RegistrySettings
-    pause: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
     _known: dict[int, Writer | Refusal] = field(default_factory=dict)
+    _answered: bool = False
+    _silent: "_Silence | None" = None
 
     def split(self, value: bytes) -> tuple[Writer, int] | Refusal:
         """Return the schema that the frame names."""
@@ -179,41 +192,50 @@ class RegistrySchemas:
         """Ask the registry; None where it has no such thing.
 
         Raises:
-            SourceError: it does not answer, or refuses to.
+            NotYetError: it does not answer, or it is too soon to ask again.
+            SourceError: it has not answered for long, or refuses to.
         """
         settings = self.settings
+        if self._silent is not None and self.clock() < self._silent.again:
+            raise NotYetError(self._silent.problem)
         request = urllib.request.Request(f"{settings.url.rstrip('/')}/{path}")  # noqa: S310 - the scheme is checked
         request.add_header("Accept", "application/vnd.schemaregistry.v1+json, application/json")
         if settings.user:
             login = base64.b64encode(f"{settings.user}:{settings.password()}".encode()).decode()
             request.add_header("Authorization", f"Basic {login}")
         context = ssl.create_default_context(cafile=settings.ca_file or None)
-        deadline, pause_s = self.clock() + settings.give_up_s, 0.2
-        while True:
-            try:
-                with urllib.request.urlopen(request, timeout=settings.timeout_s, context=context) as answer:  # noqa: S310
-                    found: dict[str, Any] = json.loads(answer.read())
-                    return found
-            except urllib.error.HTTPError as error:
-                error.close()
-                if error.code == 404:
-                    return None
-                if error.code in {401, 403}:
-                    raise SourceError(
-                        f"the schema registry at {settings.url} refuses user {settings.user!r} ({error.code}); "
-                        "check user and password"
-                    ) from error
-                problem: Exception = error
-            except (OSError, ValueError) as error:
-                problem = error
-            if self.clock() >= deadline:
+        began, found = self.clock(), None
+        try:
+            with urllib.request.urlopen(request, timeout=settings.timeout_s, context=context) as answer:  # noqa: S310
+                found = json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            error.close()
+            if error.code in {401, 403}:
                 raise SourceError(
-                    f"the schema registry at {settings.url} has not answered for {settings.give_up_s:g} s ({problem}); "
-                    "check its address, and whether it runs"
-                ) from problem
-            _log.warning("the schema registry at %s does not answer (%s); trying again", settings.url, problem)
-            self.pause(pause_s)
-            pause_s = min(2 * pause_s, 5.0)
+                    f"the schema registry at {settings.url} refuses user {settings.user!r} ({error.code}); "
+                    "check user and password"
+                ) from error
+            if error.code != 404:
+                raise self._unanswered(began, error) from error
+        except (OSError, ValueError) as error:
+            raise self._unanswered(began, error) from error
+        self._answered, self._silent = True, None
+        return found
+
+    def _unanswered(self, began: float, problem: Exception) -> NotYetError | SourceError:
+        """Note that the registry was asked in vain, and return what to raise."""
+        settings, now = self.settings, self.clock()
+        silent = self._silent or _Silence(began)
+        limit_s = settings.give_up_s if self._answered else settings.start_wait_s
+        if now - silent.since >= limit_s and (limit_s or not self._answered):
+            return SourceError(
+                f"the schema registry at {settings.url} has not answered for {now - silent.since:.0f} s ({problem}); "
+                "check its address, and whether it runs"
+            )
+        pause_s = min(2 * silent.pause_s, _LONGEST_PAUSE_S)
+        said = f"the schema registry at {settings.url} does not answer ({problem})"
+        self._silent = _Silence(silent.since, now + pause_s, pause_s, said)
+        return NotYetError(said)
 
 
 class AvroCodec:

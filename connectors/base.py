@@ -69,6 +69,10 @@ class Codec(Protocol):
             offsets: [N] their numbers, ascending.
             start: number of the first record that the chunk covers.
             stop: number of the next record after it.
+
+        Raises:
+            NotYetError: what is needed for that does not answer; the same records may be given again.
+            SourceError: and is no longer waited for.
         """
 
     def state(self, offset: int) -> dict[str, Any]:

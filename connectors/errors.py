@@ -4,6 +4,7 @@ ConnectorError
 +-- SourceError      what is read cannot be read, or is not what it was
 +-- SinkError        what is written cannot be written (disk full, no permission, broker gone)
 +-- SchemaError      the description of the fields does not fit the stream, or itself
++-- NotYetError      what is needed to decode does not answer now; the same records can be decoded later
 """
 
 
@@ -30,3 +31,7 @@ class SinkError(ConnectorError):
 
 class SchemaError(ConnectorError):
     """A schema contradicts itself or the stream."""
+
+
+class NotYetError(ConnectorError):
+    """What is needed to decode records does not answer; nothing has become of them, and they can be decoded later."""

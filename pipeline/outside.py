@@ -233,6 +233,8 @@ def _codec(k: KafkaSettings, schema: Schema, spec: StreamSpec, avro_schema: str,
             user=k.registry_user,
             password_file=k.registry_password_file,
             password_env=k.registry_password_env,
+            start_wait_s=k.start_wait_s,
+            give_up_s=k.give_up_s if is_kafka(spec.source) else k.start_wait_s,
         )
         return AvroCodec(schema, RegistrySchemas(settings), spec.max_record_bytes)
     raise SettingsError(f"kafka.format is avro, which needs {section}.avro_schema (a file) or kafka.registry_url")

@@ -140,6 +140,7 @@ FAULTS = {
     "compression whose package is not installed (kafka-python)": (
         "test_kafka_clients::test_a_compression_that_is_not_installed_is_told"
     ),
+    "schema registry does not answer": "test_kafka_avro::test_a_registry_that_is_away_is_waited_for",
     "schema registry refuses": "test_kafka_avro::test_a_registry_that_refuses_ends_the_run",
     "records that do not decode, or cannot be learned": "test_kafka_poison::test_every_malformed_record_is_a_dead_letter_once",
     "another process took the model over": "test_kafka_standby::test_a_zombie_stops_and_counts_for_nothing",

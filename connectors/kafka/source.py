@@ -10,6 +10,7 @@ What may happen, and what then:
 
     cluster unreachable, at the start      error after `start_wait_s`
     cluster unreachable, later             nothing is handed out until it is back (or `give_up_s` have passed)
+    what decoding needs does not answer    likewise; the codec says how long
     topic missing, or deleted              error
     topic made again under the same name   error: it is another one, though its offsets may look right
     records after a position deleted       error, or `lost = "skip"`: counted, and on from what is there
@@ -28,13 +29,13 @@ from typing import Any
 import numpy as np
 
 from connectors.base import Codec
-from connectors.errors import SourceError
+from connectors.errors import NotYetError, SourceError
 from connectors.kafka import beginning
 from connectors.kafka.client import Library, LogError, LogReader, Partition, answered, missing
 from connectors.kafka.merge import ArrivalMerge, Merge, TimestampMerge
 from connectors.kafka.positions import PositionTrail
 from connectors.kafka.settings import KafkaReading
-from connectors.records import Chunk
+from connectors.records import Chunk, Record
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ class KafkaStatistics:
         stalls: how often the consumer was made anew.
         lost_records: offsets that were skipped because retention had deleted them.
         failed_commits: commits that did not succeed (the next one makes up for it).
-        unreachable_s: for how long the cluster has not answered; 0 = it answers.
+        unreachable_s: for how long the cluster, or what decoding needs, has not answered; 0 = they answer.
     """
 
     lag_records: int
@@ -123,6 +124,8 @@ class KafkaSource:
         self._looked = 0.0
         self._vain_s = 0.0  # how long records have been asked for since the last ones came
         self._silent_since: float | None = None
+        self._taken: tuple[list[int], list[Record]] = ([], [])  # out of the merge, and not decoded yet
+        self._undecoded_since: float | None = None
 
     def open(self, offset: int, state: Mapping[str, Any] | None) -> None:
         """Connect, find the positions to go on from, and begin to read."""
@@ -176,6 +179,28 @@ class KafkaSource:
 
     def poll(self, events: int) -> Chunk | None:
         """Return the next records in the merged order."""
+        if not self._taken[1]:
+            self._taken = self._take(events)
+        self._attend()
+        indices, records = self._taken[0][:events], self._taken[1][:events]
+        start = self._trail.stop
+        if not records and self._ends is not None and self._left() == 0:
+            return None
+        stop = start + len(records)
+        try:
+            chunk = self._codec.decode(records, np.arange(start, stop, dtype=np.int64), start=start, stop=stop)
+        except NotYetError as error:
+            self._await(error)
+            return self._codec.decode([], np.zeros(0, np.int64), start=start, stop=start)
+        if records:
+            after = [0 if record.origin is None else record.origin.offset + 1 for record in records]
+            self._trail.add(np.array(indices, dtype=np.uint16), np.array(after, dtype=np.int64))
+            self._taken = self._taken[0][events:], self._taken[1][events:]
+            self._undecoded_since = None
+        return chunk
+
+    def _take(self, events: int) -> tuple[list[int], list[Record]]:
+        """Take the next records, and which partition each is of."""
         indices, records = self._merge.take(events)
         if len(records) < events:
             self._fill(0.0 if records else self._poll_s)
@@ -190,16 +215,14 @@ class KafkaSource:
                 indices, records = self._merge.take(events)
         if records:
             self._held_since = None
-        self._attend()
-        start = self._trail.stop
-        if not records:
-            if self._ends is not None and self._left() == 0:
-                return None
-            return self._codec.decode([], np.zeros(0, np.int64), start=start, stop=start)
-        stop = start + len(records)
-        after = [0 if record.origin is None else record.origin.offset + 1 for record in records]
-        self._trail.add(np.array(indices, dtype=np.uint16), np.array(after, dtype=np.int64))
-        return self._codec.decode(records, np.arange(start, stop, dtype=np.int64), start=start, stop=stop)
+        return indices, records
+
+    def _await(self, error: NotYetError) -> None:
+        """Keep the connection alive while what decoding needs does not answer."""
+        if self._undecoded_since is None:
+            self._undecoded_since = self._clock()
+            _log.warning("%s; waiting for it", error)
+        self._fill(0.0)
 
     def state(self, offset: int) -> dict[str, Any]:
         """Return positions, and what has been counted, before record number `offset`."""
@@ -263,10 +286,11 @@ class KafkaSource:
     @property
     def statistics(self) -> KafkaStatistics:
         """What a person wants to know."""
-        silent = 0.0 if self._silent_since is None else self._clock() - self._silent_since
+        since = min((at for at in (self._silent_since, self._undecoded_since) if at is not None), default=None)
+        silent = 0.0 if since is None else self._clock() - since
         return KafkaStatistics(
             lag_records=self._lag,
-            buffered=sum(self._merge.waiting(index) for index in range(len(self._partitions))),
+            buffered=self._buffered(),
             paused=len(self._paused),
             expired_waits=self._expired_before + len(self._expired),
             stalls=self._stalls,
@@ -358,9 +382,10 @@ class KafkaSource:
         for partition in held:
             # not at its end: its records are on their way, and will come in their order
             if reader.position(partition) >= ends[partition]:
+                number = self._trail.stop + len(self._taken[1])
                 self._merge.pass_over(self._partitions.index(partition))
-                self._expired.append((self._trail.stop, self._partitions.index(partition)))
-                _log.info("%s is idle: record %d is handed out without it", partition, self._trail.stop)
+                self._expired.append((number, self._partitions.index(partition)))
+                _log.info("%s is idle: record %d is handed out without it", partition, number)
 
     def _look(self, now: float) -> None:
         """Look up ends and partitions of the topic; make the consumer anew if it stalls."""
@@ -380,8 +405,7 @@ class KafkaSource:
         self._silent_since = None
         awaited = [p for p in self._partitions if p not in self._paused]
         behind = {p: max(ends[p] - reader.position(p), 0) for p in self._partitions}
-        buffered = sum(self._merge.waiting(index) for index in range(len(self._partitions)))
-        self._lag = sum(behind.values()) + buffered
+        self._lag = sum(behind.values()) + self._buffered()
         if not any(behind[p] for p in awaited):
             self._vain_s = 0.0
         elif self._vain_s >= reading.stall_s:
@@ -456,6 +480,9 @@ class KafkaSource:
             if self._paused:
                 reader.pause(self._paused)
 
+    def _buffered(self) -> int:
+        return sum(map(self._merge.waiting, range(len(self._partitions)))) + len(self._taken[1])
+
     def _of(self, topic: str) -> list[Partition]:
         return [partition for partition in self._partitions if partition.topic == topic]
 
@@ -477,7 +504,7 @@ class KafkaSource:
         left = 0
         for index, partition in enumerate(self._partitions):
             end = self._ends[partition]
-            if self._merge.waiting(index) or reader.position(partition) < end:
+            if self._merge.waiting(index) or index in self._taken[0] or reader.position(partition) < end:
                 left += max(end - at[partition], 1)
         return left
 

@@ -5,6 +5,8 @@ line, when everything before it has been handed out.
 """
 
 import hashlib
+import logging
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +16,13 @@ import numpy as np
 
 from connectors.base import Codec
 from connectors.byte_streams import ByteStream, GzipFile, PlainFile
-from connectors.errors import SourceError
+from connectors.errors import NotYetError, SourceError
 from connectors.recording.layout import Ending, Heading, read_heading, read_line
-from connectors.records import Chunk, Record
+from connectors.records import Chunk, IntArray, Record
 
+_log = logging.getLogger(__name__)
+
+_PAUSE_S = 0.2  # between two attempts to decode
 _PIECE = 1 << 20  # bytes read at a time
 _MOST_BYTES = 1 << 30  # of a line; Kafka's records are far smaller
 
@@ -180,8 +185,20 @@ class RecordingSource:
         if not records:
             return None
         offsets = np.arange(start, reader.records, dtype=np.int64)
-        chunk = self._codec.decode(records, offsets, start=start, stop=reader.records)
+        chunk = self._decoded(records, offsets, start, reader.records)
         return replace(chunk, cuts=reader.cuts) if reader.cuts else chunk
+
+    def _decoded(self, records: list[Record], offsets: IntArray, start: int, stop: int) -> Chunk:
+        """Decode; what is needed and does not answer is waited for."""
+        told = False
+        while True:
+            try:
+                return self._codec.decode(records, offsets, start=start, stop=stop)
+            except NotYetError as error:
+                if not told:
+                    _log.warning("%s; waiting for it", error)
+                told = True
+            time.sleep(_PAUSE_S)
 
     def state(self, offset: int) -> dict[str, Any]:
         """Return what `open` needs to go on with record number `offset`."""

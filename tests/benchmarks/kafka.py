@@ -1,4 +1,4 @@
-"""Kafka to Kafka in one process on a real broker: `python -m tests.benchmarks.kafka [--quick]`.
+"""Kafka to Kafka in one process on a real broker: `python -m tests.benchmarks.kafka [--rounds 3] [--sides ...] [--quick]`.
 
 Needs STREAMNN_DATA, KAFKA_LIBS and Java 17. A broker of its own (one node, 4 partitions a topic) holds elec2 as JSON, again
 and again until there are enough records. Each side runs in a process of its own, on the same topic, in turns:
@@ -8,9 +8,10 @@ and again until there are enough records. Each side runs in a process of its own
     no model   the whole loop but features and network: in blocks, scored, watched for drift; a constant is served
     single, best    `streamnn run` as it is, without its telemetry: decode, predict, score, learn, encode, deliver
 
-A rate is records over seconds from the opened source to the last acknowledgement (or commit), a last checkpoint included;
-imports, connecting and compiling are over by then. Cores are processor seconds over the same time, of the process and of the
-broker. Latency: an independent process produces 1,000 events a second and reads the predictions; from the call that produces
+A rate is records over seconds, to the last acknowledgement (or commit), a last checkpoint included, from the opened source or,
+for whole loops, from the first few thousand records on: imports, connecting, tracing and compiling are over by then. Cores are
+processor seconds over the same time, of the process and of the broker. Figures are medians of the rounds; the share of the loop
+without a model is the median of each round's own, by the clock and by processor time of the process. Latency: an independent process produces 1,000 events a second and reads the predictions; from the call that produces
 an event to its prediction in hand.
 """
 
@@ -26,7 +27,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ from pipeline.bench.machine import describe
 from pipeline.commands import spare_collector
 from pipeline.config import Config
 from pipeline.outside import connect
+from pipeline.prequential import Prequential
 from pipeline.settings import read_settings
 from pipeline.tasks import resolve
 from streamnn.chunks import EncodedChunk
@@ -132,13 +134,17 @@ def processor_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
+def spent_s(space: argparse.Namespace) -> tuple[float, float, float]:
+    """Seconds by the clock, and processor seconds of this process and of the broker, from moments in the past."""
+    return time.perf_counter(), time.process_time(), processor_s(space.broker)
+
+
 def timed(space: argparse.Namespace, records: int, work: Callable[[], object]) -> Took:
     """Take the time of what is to be measured."""
     spare_collector()
-    began, own, broker = time.perf_counter(), time.process_time(), processor_s(space.broker)
+    began = spent_s(space)
     work()
-    seconds, own = time.perf_counter() - began, time.process_time() - own
-    return Took(records, seconds, own, processor_s(space.broker) - broker)
+    return Took(records, *np.subtract(spent_s(space), began).tolist())
 
 
 class Nothing(Learner):
@@ -160,20 +166,28 @@ class Nothing(Learner):
 
 def run_loop(space: argparse.Namespace, folder: Path, records: int) -> Took:
     """Decode, predict, learn, encode."""
-    out = helpers.topic(space.bootstrap, PARTITIONS)
-    run = assemble(settings(space, space.topic, out, folder / out, records))
+    out, most = helpers.topic(space.bootstrap, PARTITIONS), WARM + records
+    run = assemble(settings(space, space.topic, out, folder / out, most))
     learner = run.loop.parts.learner
     if space.side.startswith("no model"):
         assert isinstance(learner, Learner)
         nothing = Nothing(learner.spec)
         nothing.targets = learner.targets
         run.loop.parts = replace(run.loop.parts, learner=nothing)
+    began = list[tuple[int, tuple[float, float, float]]]()
+
+    def report(loop: Prequential) -> None:
+        if not began and loop.counters.events >= WARM:
+            spare_collector()
+            began.append((loop.counters.events, spent_s(space)))
+
     run.loop.open(run.checkpoint)
-    took = timed(space, records, lambda: run.loop.run(stop=lambda: False, report=lambda _: None))
+    run.loop.run(stop=lambda: False, report=report)
+    (events_before, before), after = began[0], spent_s(space)
     assert run.loop.failure is None, run.loop.failure
-    assert run.loop.counters.events == records
+    assert run.loop.counters.events == most
     run.close()
-    return took
+    return Took(most - events_before, *np.subtract(after, before).tolist())
 
 
 def run_in_and_out(space: argparse.Namespace, folder: Path, records: int) -> Took:
@@ -264,11 +278,12 @@ def run_ceiling(space: argparse.Namespace, folder: Path, records: int) -> Took:
 
 
 def run_side(space: argparse.Namespace) -> None:
-    """Do what a side's process does: once for a few records, then for all."""
+    """Do what a side's process does; what does not warm up by itself does it once for a few records before."""
     side = space.side.rpartition(" ")[0]
     run = run_in_and_out if side == "in and out" else run_loop if side in LOOPS else run_ceiling
     with tempfile.TemporaryDirectory() as folder:
-        run(space, Path(folder), WARM)
+        if side not in LOOPS:
+            run(space, Path(folder), WARM)
         took = run(space, Path(folder), space.records)
     print(json.dumps([took.records, took.seconds, took.own_s, took.broker_s]))
 
@@ -343,27 +358,38 @@ def latencies(broker: Broker, client: str, side: str, seconds: float, folder: Pa
     return [at - sent[place] for place, at in seen if sent[place] >= start + WARM_S]
 
 
-def rates(broker: Broker, rounds: int, sizes: dict[str, int]) -> None:
+def rates(broker: Broker, rounds: int, sizes: dict[str, int], sides: Sequence[str]) -> None:
     """Print a line for each client and side."""
     # more than is read: at the end of a topic the last records wait for idle partitions
     topic = fill(broker.bootstrap, max(sizes.values()) + SPARE)
     took: dict[tuple[str, str], list[Took]] = defaultdict(list)
     for _ in range(rounds):
-        for side, client in itertools.product(SIDES, helpers.CLIENTS):
+        for client, side in itertools.product(helpers.CLIENTS, sides):
             records = sizes["best"] if side.startswith("best") else sizes[client]
             took[client, side].append(measured(broker, topic, client, side, records))
     print(
-        "| client | side | records/s | of no model | of the ceiling | own cores, µs a record | broker's cores, µs a record |"
+        "| client | side | records/s | of no model, clock | processor | of the ceiling | own cores, µs a record |"
+        " broker's cores, µs a record |"
     )
-    print("|---|---|---|---|---|---|---|")
-    rate = {key: statistics.median(t.records / t.seconds for t in some) for key, some in took.items()}
-    for client, side in itertools.product(helpers.CLIENTS, SIDES):
-        some, of = took[client, side], rate[client, side]
+    print("|---|---|---|---|---|---|---|---|")
+    for client, side in itertools.product(helpers.CLIENTS, sides):
+        some = took[client, side]
         name, _, delivery = side.rpartition(" ")
-        shares = f"{of / rate[client, f'no model {delivery}']:.2f}" if name in ("single", "best") else "-"
-        ceiling = f"{of / rate[client, 'ceiling']:.2f}"
+        bare = took[client, f"no model {delivery}"] if name in ("single", "best") else []
+        shares = [
+            share(bare, some, "seconds"),
+            share(bare, some, "own_s"),
+            share(took[client, "ceiling"], some, "seconds"),
+        ]
         taken = [spent([(t.own_s, t) for t in some]), spent([(t.broker_s, t) for t in some])]
-        print(f"| {' | '.join([client, side, f'{of:,.0f}', shares, ceiling, *taken])} |", flush=True)
+        rate = f"{statistics.median(t.records / t.seconds for t in some):,.0f}"
+        print(f"| {' | '.join([client, side, rate, *shares, *taken])} |", flush=True)
+
+
+def share(of: list[Took], some: list[Took], what: str) -> str:
+    """What a side reaches of another one in the same round, the median of all; - where there is no other one."""
+    each = [getattr(a, what) / a.records / (getattr(b, what) / b.records) for a, b in zip(of, some, strict=False)]
+    return f"{statistics.median(each):.2f}" if each else "-"
 
 
 def spent(some: list[tuple[float, Took]]) -> str:
@@ -372,16 +398,19 @@ def spent(some: list[tuple[float, Took]]) -> str:
     return f"{cores:.2f}, {statistics.median(1e6 * s / t.records for s, t in some):.1f}"
 
 
-def table(*, quick: bool) -> None:
+def table(*, quick: bool, rounds: int, sides: Sequence[str]) -> None:
     """Print everything."""
     print(describe())
     print(f"Kafka {VERSION}, kafka-python {kafka.__version__}, confluent-kafka {confluent_kafka.__version__}\n")
-    rounds, seconds = (1, 3.0) if quick else (3, 10.0)
+    rounds, seconds = (1, 3.0) if quick else (rounds, 10.0)
     sizes = {"kafka-python": 100_000, "confluent-kafka": 300_000, "best": 30_000}
     if quick:
         sizes = {name: size // 10 for name, size in sizes.items()}
     with tempfile.TemporaryDirectory() as at, Broker(Path(at) / "broker", partitions=PARTITIONS) as broker:
-        rates(broker, rounds, sizes)
+        rates(broker, rounds, sizes, [side for side in SIDES if not sides or side.startswith(tuple(sides))])
+        if sides:
+            helpers.close()
+            return
         print("\n| client | side | p50, ms | p99, ms |\n|---|---|---|---|")
         for client, side in itertools.product(helpers.CLIENTS, (s for s in SIDES if s.startswith(("single", "best")))):
             found = np.array(latencies(broker, client, side, seconds, Path(at))) * 1e3
@@ -392,6 +421,8 @@ def table(*, quick: bool) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3, help="measurements of each side (default 3)")
+    parser.add_argument("--sides", default="", help="these alone, by commas, without latencies: no model,single")
     parser.add_argument("--quick", action="store_true", help="one round of a tenth of the records, to try it")
     for name in ("--side", "--client", "--bootstrap", "--topic"):
         parser.add_argument(name, help=argparse.SUPPRESS)
@@ -401,4 +432,4 @@ if __name__ == "__main__":
     if space.side:
         run_side(space)
     else:
-        table(quick=space.quick)
+        table(quick=space.quick, rounds=space.rounds, sides=[side for side in space.sides.split(",") if side])

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.avro import AvroCodec, FileSchema, RegistrySchemas, RegistrySettings
-from connectors.errors import SchemaError, SourceError
+from connectors.errors import NotYetError, SchemaError, SourceError
 from connectors.records import Chunk, Record
 from connectors.schema import Schema
 
@@ -197,21 +197,54 @@ def test_references_are_followed(registry: str) -> None:
 
 
 def test_a_registry_that_does_not_answer_is_waited_for(registry: str) -> None:
-    """A registry that fails for a while costs nothing but time; one that stays away is an error in the end."""
-    pauses: list[float] = []
-    schemas = RegistrySchemas(RegistrySettings(url=registry), pause=pauses.append)
-    Registry.failures = 3
-    assert len(decode(AvroCodec(Schema(), schemas), [frame(1, datum({"n": 1.0}, SMALL))])) == 1
-    assert len(pauses) == 3
+    """A registry that fails for a while costs nothing but time: it is asked ever more seldom, and nothing is refused."""
     now = [0.0]
+    codec = AvroCodec(Schema(), RegistrySchemas(RegistrySettings(url=registry), clock=lambda: now[0]))
+    Registry.failures = 3
+    for pause_s in (0.2, 0.4, 0.8):
+        left = Registry.failures
+        for _ in range(2):  # the second does not ask
+            with pytest.raises(NotYetError, match=r"does not answer \(HTTP Error 503"):
+                decode(codec, [frame(1, datum({"n": 1.0}, SMALL))])
+        assert Registry.failures == left - 1
+        now[0] += pause_s
+    assert len(decode(codec, [frame(1, datum({"n": 1.0}, SMALL))])) == 1
 
-    def pause(seconds: float) -> None:
-        now[0] += seconds
 
-    away = RegistrySettings(url="http://127.0.0.1:1", give_up_s=10.0)
-    schemas = RegistrySchemas(away, pause=pause, clock=lambda: now[0])
-    with pytest.raises(SourceError, match=r"127\.0\.0\.1:1 has not answered for 10 s"):
-        decode(AvroCodec(Schema(), schemas), [frame(1, b"")])
+@pytest.mark.parametrize(
+    ("answered", "start_wait_s", "give_up_s"), [(False, 10.0, 0.0), (False, 10.0, 50.0), (True, 1.0, 10.0)]
+)
+def test_a_registry_that_stays_away_is_told(
+    registry: str, answered: bool, start_wait_s: float, give_up_s: float
+) -> None:
+    """At the start, and later, a registry is waited for as long as was said."""
+    now = [0.0]
+    settings = RegistrySettings(url=registry, start_wait_s=start_wait_s, give_up_s=give_up_s)
+    codec = AvroCodec(Schema(), RegistrySchemas(settings, clock=lambda: now[0]))
+    if answered:
+        decode(codec, [frame(1, datum({"n": 1.0}, SMALL))])
+    Registry.failures = 1000
+    while now[0] < 10.0:
+        with pytest.raises(NotYetError):
+            decode(codec, [frame(2, b"")])
+        now[0] += 0.1
+    now[0] += 5.0
+    with pytest.raises(SourceError, match=r"has not answered for 1\d s .* check its address"):
+        decode(codec, [frame(2, b"")])
+
+
+def test_a_registry_that_has_answered_is_waited_for_without_end(registry: str) -> None:
+    """By default nothing but its answer ends the wait."""
+    now = [0.0]
+    codec = AvroCodec(Schema(), RegistrySchemas(RegistrySettings(url=registry), clock=lambda: now[0]))
+    value = datum({"n": 1.0}, SMALL)
+    decode(codec, [frame(1, value)])
+    Registry.failures = 5
+    for _ in range(5):
+        with pytest.raises(NotYetError):
+            decode(codec, [frame(9, value)])
+        now[0] += 86_400.0
+    assert [letter.reason for letter in decode(codec, [frame(9, value)]).rejects] == ["unknown_schema"]
 
 
 def test_a_wrong_password_is_told(registry: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,15 +1,15 @@
-"""What a run should have written, learned anew from its records alone: one event after the other, by plain rules.
+"""What a run should have written, learned anew from its records alone: one micro-batch after the other, by plain rules.
 
-In: the settings and the records of the input topic. Out: every prediction and dead letter that there should be, and the
-learner at the end. Nothing of the pipeline is used but its settings, and nothing of the connectors but the records: the
-order, what is no event and why, and what is served are worked out here once more. The network itself is the product's,
-run on one event at a time.
+In: the settings, the records of the input topic, and where the clock ended a micro-batch. Out: every prediction and dead
+letter that there should be, and the learner at the end. Nothing of the pipeline is used but its settings, and nothing of the
+connectors but the records: the order, what is no event and why, which events are learned together, and what is served are
+worked out here once more. The network itself is the product's, run on one micro-batch (in sample mode: one event) at a time.
 """
 
 import heapq
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,19 +58,30 @@ class Relearned:
     records: int = 0
 
 
-def relearn(config: Config, records: Iterable[Record]) -> Relearned:
+@dataclass(frozen=True, slots=True)
+class _Event:
+    """A record that could be decoded: its number among all, its number among these, what it says."""
+
+    record: Record
+    at: int
+    number: int
+    fields: Mapping[str, float]
+    label: Any
+
+
+def relearn(config: Config, records: Iterable[Record], cuts: Collection[Place] = ()) -> Relearned:
     """Learn the records of a topic.
 
     Args:
         config: of the run.
         records: each partition's in the order of the log.
+        cuts: the last event of each micro-batch that the clock ended.
 
     Raises:
         NotVerifiableError: the run is one that this cannot work out.
     """
-    rate, order, batch = config.rate.control, config.kafka.order, config.mode.batch
-    if (rate, order, batch, config.model.preset) != ("fixed", "timestamp", 1, "single"):
-        raise NotVerifiableError("needs rate.control=fixed, kafka.order=timestamp, mode.batch=1, model.preset=single")
+    if (config.rate.control, config.kafka.order, config.model.preset) != ("fixed", "timestamp", "single"):
+        raise NotVerifiableError("needs rate.control=fixed, kafka.order=timestamp, model.preset=single")
     if len(config.stream.targets) != 1 or config.labels.delay_events or config.labels.delay_s:
         raise NotVerifiableError("needs one target whose label comes with its event")
     if set(config.stream.kinds.values()) - {"number"}:
@@ -80,15 +91,21 @@ def relearn(config: Config, records: Iterable[Record]) -> Relearned:
     for name, classes in resolved.classes.items():
         found.learner.targets.declare(name, classes)
     found.learner.declare(resolved.feature_fields)
+    together: list[_Event] = []
     for record in _merged(records):
         event = _event(record.value, config.stream.kinds, target, config.stream)
         if isinstance(event, str):
             found.letters[place(record)] = Letter(record, found.records, "decode", event)
         else:
             label = event.pop(target, None)
-            _learn(found, record, event, label, target, config)
+            together.append(_Event(record, found.records, found.events, event, label))
             found.events += 1
+            if len(together) == config.mode.batch or place(record) in cuts:
+                _learn(found, together, target, config)
+                together = []
         found.records += 1
+    if together:
+        raise NotVerifiableError(f"the last micro-batch has {len(together)} of {config.mode.batch} events")
     return found
 
 
@@ -107,28 +124,37 @@ def _merged(records: Iterable[Record]) -> Iterable[Record]:
     return heapq.merge(*logs.values(), key=lambda record: (record.timestamp_ms, place(record)))
 
 
-def _learn(
-    found: Relearned, record: Record, event: Mapping[str, float], label: Any, target: str, config: Config
-) -> None:
-    """Predict and learn one event, and note what should have been served."""
-    learner = found.learner
-    if config.stream.task == "binary":
-        known = learner.targets.classes(target)
-        if isinstance(label, dict) or (label is not None and label not in known and len(known) > 1):
-            found.letters[place(record)] = Letter(record, found.records, "label", "unfit_label")
-            return
-    elif isinstance(label, dict):
-        raise NotVerifiableError("soft labels are not worked out here")
-    column = np.array([math.nan if label is None else label]) if config.stream.task == "regression" else _objects(label)
-    columns = {name: np.array([value]) for name, value in event.items()}
-    encoded = learner.encode(columns, {target: column}, np.array([found.events]))
-    kind = Kind.PREDICT_OBSERVE if label is None else Kind.PREDICT_LEARN
-    results = learner.run(encoded.rows, Operations.of([(kind, 0, 1)]), rate=config.optimizer.rate)
-    if results.refused:
-        found.letters[place(record)] = Letter(record, found.records, "learn", "not_finite")
+def _learn(found: Relearned, together: Sequence[_Event], target: str, config: Config) -> None:
+    """Predict and learn a micro-batch, and note what should have been served."""
+    learner, task = found.learner, config.stream.task
+    events, known = list[_Event](), [*learner.targets.classes(target)] if task == "binary" else []
+    for event in together:
+        label = event.label
+        if task != "binary" and isinstance(label, dict):
+            raise NotVerifiableError("soft labels are not worked out here")
+        new = task == "binary" and label is not None and (isinstance(label, dict) or label not in known)
+        if new and (isinstance(label, dict) or len(known) > 1):
+            found.letters[place(event.record)] = Letter(event.record, event.at, "label", "unfit_label")
+            continue
+        known += [label] if new else []
+        events.append(event)
+    if not events:
         return
-    said = _said(learner, results.served[0], target, label)
-    found.served[place(record)] = {"event": found.events, "targets": {target: said}}
+    labels = [event.label for event in events]
+    column = np.array([math.nan if y is None else y for y in labels]) if task == "regression" else _objects(*labels)
+    names = {name for event in events for name in event.fields}
+    columns = {name: np.array([event.fields.get(name, math.nan) for event in events]) for name in sorted(names)}
+    encoded = learner.encode(columns, {target: column}, np.array([event.number for event in events]))
+    kind = Kind.PREDICT_OBSERVE if all(label is None for label in labels) else Kind.PREDICT_LEARN
+    results = learner.run(encoded.rows, Operations.of([(kind, 0, len(events))]), rate=config.optimizer.rate)
+    if results.refused and config.mode.batch > 1:
+        raise NotVerifiableError("a micro-batch that cannot be learned is not worked out here")
+    for row, event in enumerate(events):
+        if row in results.refused:
+            found.letters[place(event.record)] = Letter(event.record, event.at, "learn", "not_finite")
+        else:
+            said = _said(learner, results.served[row], target, event.label)
+            found.served[place(event.record)] = {"event": event.number, "targets": {target: said}}
 
 
 def _said(learner: Learner, served: Any, target: str, label: Any) -> dict[str, Any]:

@@ -12,12 +12,12 @@ import pytest
 
 from connectors.kafka.client import Outgoing
 from pipeline.__main__ import main
-from tests.integration import helpers
-from tests.integration.test_kafka_faults import stops
+from tests.integration import helpers, runs
+from tests.integration.test_kafka_faults import Live, stops
 from tests.integration.test_kafka_record import REPLAY, configured, same, written
 from tests.pipeline.helpers import write_csv
 
-EVENTS, NUMBER = 120, 7
+EVENTS, NUMBER, OTHER = 120, 7, 8
 SCHEMA = {
     "type": "record",
     "name": "Reading",
@@ -28,14 +28,14 @@ SCHEMA = {
 
 @pytest.fixture
 def registry():
-    """A registry that has one schema; it gives its address, what it was asked, and the status that it answers with."""
-    asked, status = [], [200]
+    """A registry that has a schema under two numbers; it gives its address, what it was asked, and its answers' status."""
+    asked, status = [], {NUMBER: 200, OTHER: 200}
 
     class Registry(BaseHTTPRequestHandler):
         def do_GET(self):
             asked.append(self.path)
             body = json.dumps({"schema": json.dumps(SCHEMA)}).encode()
-            self.send_response(status[0] if self.path == f"/schemas/ids/{NUMBER}" else 404)
+            self.send_response(status.get(int(self.path.rpartition("/")[2]), 404))
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -108,11 +108,40 @@ def test_a_registry_that_refuses_ends_the_run(bootstrap, registry, tmp_path, mon
     source = topic(tmp_path, bootstrap, struct.pack(">bI", 0, NUMBER))
     _, dead = configured(tmp_path, bootstrap, source, delivery="transactional")
     avro(tmp_path, registry_url=url)
-    status[0] = 401
+    status[NUMBER] = 401
     assert f"the schema registry at {url} refuses" in stops(tmp_path, 1)
     library = helpers.library("confluent-kafka", bootstrap)
     assert helpers.everything(library, dead) == []
-    status[0] = 200
+    status[NUMBER] = 200
     monkeypatch.chdir(tmp_path)
     assert main(["run", "run.toml", "--quiet"]) == 0
+    assert len(helpers.everything(library, dead)) == 5
+
+
+def test_a_registry_that_is_away_is_waited_for(bootstrap, registry, tmp_path, monkeypatch):
+    """Meanwhile the process is alive, says so, and ends well when it is told to; nothing is lost, and nothing a dead letter."""
+    url, asked, status = registry
+    source = topic(tmp_path, bootstrap, struct.pack(">bI", 0, NUMBER))
+    _, dead = configured(tmp_path, bootstrap, source, delivery="transactional")
+    avro(tmp_path, registry_url=url)
+    status[OTHER] = 503
+    frame = struct.pack(">bI", 0, OTHER)
+    more = [frame + datum({"f0": float(i), "f1": 1.0, "f2": None, "y": i % 2}) for i in range(10)]
+    late = int(time.time() * 1000) + 1000
+    records = [Outgoing(source, v, b"k", partition=i % 2, timestamp_ms=late + i) for i, v in enumerate(more)]
+    live = Live(tmp_path)
+    try:
+        live.until(lambda: live.metric("streamnn_events_total") >= EVENTS)
+        runs.write(bootstrap, source, records)
+        live.until(lambda: asked.count(f"/schemas/ids/{OTHER}") >= 2)
+        live.until(lambda: live.metric("streamnn_consumer_unreachable_seconds") > 0.3)
+        live.stop()
+    finally:
+        live.close()
+    assert f"the schema registry at {url} does not answer (HTTP Error 503" in live.said
+    status[OTHER] = 200
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", "run.toml", "--quiet"]) == 0
+    assert json.loads((tmp_path / "live.json").read_text())["events"] == EVENTS + len(more)
+    library = helpers.library("confluent-kafka", bootstrap)
     assert len(helpers.everything(library, dead)) == 5

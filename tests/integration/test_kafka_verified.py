@@ -1,5 +1,6 @@
 """`streamnn run` killed at random times, judged by a program that learns the model anew from the topics."""
 
+import itertools
 import os
 import random
 import signal
@@ -9,6 +10,7 @@ import pytest
 
 from pipeline.faults import CRASH_POINTS
 from tests.integration import helpers, runs, verifier
+from tests.integration.live import NEVER_S
 
 POISON = [*runs.POISON, None]
 
@@ -149,3 +151,36 @@ def test_killed_at_random_times(bootstrap, tmp_path, delivery):
     repeats = verifier.repeated(tmp_path / "run.toml")
     print(f"predictions that are there more than once: {repeats}")
     assert delivery == "at_least_once" or not repeats
+
+
+@pytest.mark.heavy
+def test_micro_batches_killed_at_random_times(bootstrap, tmp_path):
+    """Micro-batches, of which the clock ends many, count once too: weights and predictions are those of the topics alone.
+
+    The run is killed (-9) five times, while events come a few at a time.
+    """
+    draw, kills = random.Random(6), 5
+    records = iter(mixed(tmp_path, 1200))
+    out = runs.prepared(tmp_path, bootstrap, [])
+    with (tmp_path / "run.toml").open("a") as file:
+        file.write("[mode]\nbatch = 16\nmax_wait_ms = 20\n")
+    source = runs.named(tmp_path, "model")
+    chosen = ["checkpoint.every_s=0.3", f"kafka.idle_wait_s={NEVER_S}"]
+    words = [word for setting in chosen for word in ("--set", setting)]
+
+    def come(count):
+        runs.write(bootstrap, source, list(itertools.islice(records, count)))
+
+    for _ in range(kills):
+        come(70)
+        before, process = runs.reached(tmp_path), runs.run(tmp_path, *words, "--set", "kafka.until=forever")
+        helpers.until(lambda: runs.reached(tmp_path) > before or process.poll() is not None, 120.0)  # noqa: B023
+        for _ in range(8):
+            come(draw.randint(1, 12))
+            time.sleep(draw.uniform(0.05, 0.3))
+        process.kill()
+        process.communicate()
+        assert verifier.halfway(tmp_path / "run.toml") == []
+    runs.finished(tmp_path, *words)
+    predicted = helpers.everything(helpers.library("confluent-kafka", bootstrap), out)
+    assert len({at for record in predicted for at in verifier.cuts(record)}) > kills

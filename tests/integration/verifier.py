@@ -3,8 +3,9 @@
 `python -m tests.integration.verifier RUN.toml` reads the input and output topics (committed records only), learns the
 model anew event by event, and compares every prediction, dead letter and weight bit for bit, and the committed
 positions with those of the checkpoint. With `--halfway` it judges a run that was interrupted: positions, and with
-transactions that exactly what lies before them has been written. For runs with a single network, the records'
-timestamps as their order, and a fixed learning rate; see `tests.integration.relearn`.
+transactions that exactly what lies before them has been written. For runs with a single network, in sample mode or in
+micro-batches of which the last is whole, with the records' timestamps as their order and a fixed learning rate; see
+`tests.integration.relearn`. Where the clock ended a micro-batch is taken from the predictions.
 """
 
 import argparse
@@ -45,10 +46,12 @@ def verify(path: Path) -> list[str]:
     """Return what is wrong with a finished run, a line each."""
     config = _read(path)
     once = config.kafka.delivery == "transactional"
-    wanted = relearn(config, _topic(config, _source(config)))
+    predicted = _topic(config, config.kafka.predictions_topic)
+    ended = {at for record in predicted for at in cuts(record)}
+    wanted = relearn(config, _topic(config, _source(config)), ended)
     problems: list[str] = []
     seen: dict[Place, int] = {}
-    for record in _topic(config, config.kafka.predictions_topic):
+    for record in predicted:
         at = _source_place(record)
         seen[at] = seen.get(at, 0) + 1
         said = json.loads(record.value or b"")
@@ -185,6 +188,14 @@ def _committed(config: Config) -> dict[Partition, Committed]:
 def _source_place(record: Record) -> Place:
     headers: dict[str, Any] = dict(record.headers)
     return int(headers["streamnn-partition"] or b""), int(headers["streamnn-offset"] or b"")
+
+
+def cuts(record: Record) -> list[Place]:
+    """The last events of the micro-batches that ended by the clock, as far as a prediction tells of them."""
+    told = (dict(record.headers).get("streamnn-cut") or b"").decode()
+    return [
+        (int(partition), int(offset)) for partition, _, offset in (at.partition(":") for at in told.split(",") if at)
+    ]
 
 
 def _counted(what: str, seen: dict[Place, int], wanted: set[Place], *, once: bool) -> list[str]:
