@@ -112,15 +112,15 @@ def test_results(monkeypatch, capsys):
 
 
 def test_kafka():
-    """From topic to topic with either client, a tenth of the records, once."""
+    """From topic to topic with either client, a tenth of the records, once: source and sink, loop, network."""
     if not os.environ.get("KAFKA_LIBS"):
         pytest.skip("no Kafka broker: set KAFKA_LIBS (a folder of Kafka's jars)")
     recorded.data_folder()
-    words = [sys.executable, "-m", "tests.benchmarks.kafka", "--quick"]
+    sides = [f"{side} at_least_once" for side in ("in and out", "no model", "single")]
+    words = [sys.executable, "-m", "tests.benchmarks.kafka", "--quick", "--sides", ",".join(sides)]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr
     found = rows(done.stdout)
-    for client in ("kafka-python", "confluent-kafka"):
-        sides = [cells[1] for cells in found if cells[0] == client]
-        assert len(sides) >= 10, done.stdout
-    assert all(cell for cells in found for cell in cells)
+    assert [cells[:2] for cells in found] == [[c, side] for c in ("kafka-python", "confluent-kafka") for side in sides]
+    assert all(figures([cells[2], *cells[6].split(",")])[0] > 0 for cells in found)
+    assert all(min(figures(cells[3:5])) > 0 for cells in found if cells[1] == sides[-1])

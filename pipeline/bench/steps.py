@@ -74,6 +74,7 @@ def ours(case: Case, engine: EngineName, x: FloatArray, y: IntArray) -> tuple[Le
     labels = np.empty(len(y), dtype=object)
     labels[:] = y.tolist()
     columns = {name: x[:, i].copy() for i, name in enumerate(names(case.inputs))}
+    made.declare(list(columns))  # some may be missing at first
     rows = made.encode(columns, {"y": labels}, np.arange(len(y))).rows
     assert len(rows) == len(y), "the capacity is meant to hold everything"
     at = 0
