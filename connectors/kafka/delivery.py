@@ -348,7 +348,7 @@ def check_there(writer: LogWriter, records: Sequence[Outgoing]) -> None:
 def told(error: LogError, what: str) -> SinkError:
     """Say what an error of the library means to the user."""
     remedy = {
-        "unreachable": "Check the address, and whether the brokers run.",
+        "unreachable": "Check the address and security, and whether the brokers run.",
         "unknown_topic": "Make the topic, or correct its name.",
         "refused": "Check user, password and mechanism, and the user's rights.",
         "untrusted": "Check security and ca_file (certificate_file, if brokers ask for one), and that theirs names the host.",

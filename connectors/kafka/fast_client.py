@@ -462,7 +462,7 @@ def _reach(client: Consumer | Producer, errors: Errors, connection: KafkaConnect
                 if told.fault in {"refused", "untrusted"}:
                     raise LogError(told.fault, f"{connection.bootstrap_servers}: {told}") from error
             if time.monotonic() >= deadline:
-                why = errors.told[-1] if errors.told else translated(error.args[0], "unreachable")
+                why = errors.last or translated(error.args[0], "unreachable")
                 raise LogError(
                     "unreachable",
                     f"no Kafka broker answers at {connection.bootstrap_servers} ({why}) within {wait_s:g} s",

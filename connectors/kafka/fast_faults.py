@@ -75,6 +75,12 @@ class Errors:
         """Remember one; the oldest are forgotten."""
         self.told = [*self.told, translated(error, "failed")][-20:]
 
+    @property
+    def last(self) -> LogError | None:
+        """The last that says why, if there is one: that no broker answers says nothing."""
+        silent = KafkaError(KafkaError._ALL_BROKERS_DOWN).name()
+        return next((one for one in reversed(self.told) if not str(one).startswith(silent)), None)
+
 
 class Translating:
     """Turns what the library raises into a LogError."""
@@ -97,6 +103,7 @@ def translated(error: KafkaError, otherwise: Fault) -> LogError:
     fault = FAULTS.get(error.code(), "fenced" if error.fatal() or error.txn_requires_abort() else otherwise)
     if fault == "failed" and error.retriable():
         fault = "unreachable"
-    if "alert" in error.str() and "certificate" in error.str():
+    text = error.str()
+    if ("alert" in text and "certificate" in text) or "in current SASL state" in text:  # nobody is to log in there
         fault = "untrusted"
     return LogError(fault, f"{error.name()}: {error.str()}")

@@ -388,6 +388,8 @@ class _Reasons(logging.Handler):
                 return "refused", "the user is refused: " + text.rsplit("Error: ", 1)[-1].rstrip(")")
             if "UnsupportedSaslMechanism" in text:
                 return "refused", "the broker does not offer this mechanism: " + text.rsplit("Error: ", 1)[-1]
+            if "IllegalSaslState" in text:
+                return "untrusted", "what answers has nobody log in; set security to plaintext or ssl"
             if "CERTIFICATE_VERIFY_FAILED" in text or "Handshake failed" in text:
                 return "untrusted", "no TLS connection: " + text.rsplit("Handshake failed: ", 1)[-1]
             if "_ALERT_" in text and "CERTIFICATE" in text:

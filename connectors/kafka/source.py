@@ -516,7 +516,7 @@ class KafkaSource:
     def _told(self, error: LogError) -> SourceError:
         """Say what an error of the library means to the user."""
         remedy = {
-            "unreachable": "Check the address, and whether the brokers run.",
+            "unreachable": "Check the address and security, and whether the brokers run.",
             "refused": "Check user, password and mechanism, and the user's rights.",
             "untrusted": "Check security and ca_file (certificate_file, if brokers ask for one), and that theirs names the host.",
             "configuration": "Correct the setting.",

@@ -223,3 +223,28 @@ def test_wrong_secrets_are_told_at_once(
     for caught in (reading, writing):
         assert "wr0ng-secret" not in str(caught.value)
         assert "open sesame" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"mechanism": "SCRAM-SHA-256"}, "Check user, password and mechanism|Correct the setting"),
+        ({"mechanism": "NONSENSE"}, "Check user, password and mechanism|Correct the setting"),
+        (
+            {"mechanism": "OAUTHBEARER"},
+            "Check user, password and mechanism|Correct the setting|Check the address and security",
+        ),
+        ({"security": "ssl"}, "Check (the address and )?security"),
+        ({"security": "plaintext"}, "Check (the address and )?security"),
+        ({"security": "sasl_plaintext", "bootstrap_servers": "plain"}, "Check security"),
+        ({"security": "ssl", "bootstrap_servers": "plain"}, "Check (the address and )?security"),
+    ],
+)
+def test_a_way_to_log_in_that_the_broker_does_not_offer(
+    connection: KafkaConnection, secure: Secure, wrong: dict[str, Any], told: str
+) -> None:
+    """Another mechanism, encryption or port than the broker's is told as that, with the setting to look at."""
+    given = {name: secure.plain if value == "plain" else value for name, value in wrong.items()}
+    with pytest.raises(SourceError, match=told) as caught:
+        source(replace(connection, start_wait_s=6.0, **given), "t").open(0, None)
+    assert "open sesame" not in str(caught.value)
