@@ -45,7 +45,9 @@ class LabelPool:
             "votes": votes.init(layout, labels),
             "mixer": label_mixer.init(len(self.members), labels, 0),
             "sets": label_sets.init(labels),
-            "replay": replay.init(layout.width, values=1, outputs=labels, sample=False),
+            "replay": replay.init(
+                layout.width, values=1, outputs=labels, sample=any(s.again and not s.window for s in self.nets)
+            ),
         }
         for i, spec in enumerate(self.nets):
             self.state[spec.name] = net.init(spec, layout, labels, seed=self._seed(i), objective=spec.objective)
@@ -158,10 +160,11 @@ class LabelPool:
         learned = nobody if serving else replay.order(operations, some)
         draws = replay.Draws(parts.choose, state["replay"], learned, data.number, seed=self._seed(1000))
         store, label = state["replay"], np.zeros(events, dtype=np.int32)
-        kept = (store["recent"], store["recent_label"], store["recent_y"][0])
         out, losses, nothing = np.zeros((events, 1, self.labels)), np.full(events, np.nan), np.zeros((0, 2))
         for i, spec in enumerate(self.nets):
             chosen = draws.choose(spec.again, spec.window, seed=self._seed(i))
+            held = "recent" if spec.window else "sample"
+            kept = (store[held], store[f"{held}_label"], store[f"{held}_y"][0])
             mine = net.NetRows(data.row, label, y, nothing, chosen, kept)
             parts.net(
                 spec, state[spec.name], mine, operations, out, losses, member=0, rate=rate, objective=spec.objective

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from streamnn.operations import Operations
 from streamnn.pool.layout import Arrays, RowLayout, Sized, moved
 from streamnn.pool.native import call
+from streamnn.pool.replay import RECENT
 
 UNITS = 64
 Loss = Literal["classes", "labels", "huber", "absolute"]
@@ -34,11 +35,14 @@ class NetSpec:
         rate: learning rate, in units of the pool's.
         beta2: decay of Adam's second moments.
         again: events of the past learned after each event, each a step of its own.
-        window: they are drawn from the last so many events; 0 from all the past.
+        window: they are drawn from the last so many events, at most 1,000; 0 from all the past.
         lean: leave votes and target encodings out of the input.
         narrow: use the plain inputs and Z alone.
         objective: what it learns: classes, labels (several 0/1), or a value by Huber or absolute loss.
         residual: a value's residual instead of the value.
+
+    Raises:
+        ValueError: fewer than 0 events are learned again, or they come from a window that is not kept.
     """
 
     name: str
@@ -50,6 +54,12 @@ class NetSpec:
     narrow: bool = False
     objective: Loss = "classes"
     residual: bool = False
+
+    def __post_init__(self) -> None:
+        if self.again < 0:
+            raise ValueError(f"again is {self.again}, but must be at least 0 (events of the past learned after each)")
+        if not 0 <= self.window <= RECENT:
+            raise ValueError(f"window is {self.window}, but must be 0 (all the past) or at most {RECENT} events")
 
     def inputs(self, layout: RowLayout) -> int:
         """D: how many columns of a row it reads."""

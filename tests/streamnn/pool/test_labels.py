@@ -10,7 +10,8 @@ from streamnn.pool.engines import EAGER, NATIVE
 from streamnn.pool.inputs import Inputs
 from streamnn.pool.labeler import LabelPool, shifted
 from streamnn.pool.layout import Layout
-from streamnn.pool.presets import PRESETS
+from streamnn.pool.net import NetSpec
+from streamnn.pool.presets import LABEL_NETWORKS, PRESETS
 from streamnn.pool.reference import label_mixer as slow_label_mixer
 from streamnn.pool.reference import label_sets as slow_label_sets
 from streamnn.pool.reference import votes as slow_votes
@@ -213,6 +214,23 @@ def test_cuts_change_no_bit(preset, cuts):
     for i, whole_out in enumerate(want):
         np.testing.assert_array_equal(np.concatenate([one[i] for one in got]), whole_out)
     assert same_state(whole, cut)
+
+
+def test_networks_may_draw_from_all_the_past(monkeypatch):
+    """A network whose window is 0 draws from a sample of all the past: both engines agree, and cuts change no bit."""
+    spec = NetSpec(name="net_all", objective="labels", lean=True, again=2, window=0)
+    monkeypatch.setitem(LABEL_NETWORKS, "lite", (spec, NetSpec(name="net_last", objective="labels", again=1, window=9)))
+    data = label_stream(300)
+    whole, cut, slow = make_pool("lite"), make_pool("lite"), make_pool("lite", parts=EAGER)
+    want = whole.run(*data, singles(300), rate=0.003)
+    got = [cut.run(*part_of(data, slice(at, at + 60)), singles(60), rate=0.003) for at in range(0, 300, 60)]
+    for i, whole_out in enumerate(want):
+        np.testing.assert_array_equal(np.concatenate([one[i] for one in got]), whole_out)
+    assert same_state(whole, cut)
+    learned = int((~np.isnan(data[1])).any(axis=1).sum())
+    assert whole.state["replay"]["sample"].any(axis=1).sum() == learned  # all of them are still there
+    plain = slow.run(*part_of(data, slice(0, 40)), singles(40), rate=0.003)
+    np.testing.assert_allclose(want[0][:40], plain[0], rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("cut", [1, 7, 64, 130])

@@ -218,6 +218,13 @@ def test_net_equals_reference(listed, objective):
     assert_close(a, b, rtol=1e-3, atol=2e-4)
 
 
+@pytest.mark.parametrize(("setting", "value"), [("window", -1), ("window", replay.RECENT + 1), ("again", -1)])
+def test_net_draws_from_what_is_kept(setting, value):
+    """A window of events that are not kept, or fewer events than none, are refused with name and value."""
+    with pytest.raises(ValueError, match=rf"{setting} is {value}, but must be"):
+        net.NetSpec(name="n", **{setting: value})
+
+
 def list_of(operations):
     """Operations as triples."""
     return list(zip(operations.kind.tolist(), operations.start.tolist(), operations.stop.tolist(), strict=True))
