@@ -81,10 +81,10 @@ static inline double exp_of(double x) {
   return from_bits(to_bits(p) + k);
 }
 
-/* Turn scores into log-probabilities over the classes that exist; the others get FLOOR. */
+/* Turn scores into log-probabilities over the classes that exist; the others get FLOOR. Returns log sum exp. */
 #define FLOOR (-30.0)
 
-static inline void log_softmax(int64_t C, const int8_t *active, const double *score, double *out) {
+static inline double log_softmax(int64_t C, const int8_t *active, const double *score, double *out) {
   double top = -INFINITY, sum = 0.0;
   for (int64_t c = 0; c < C; c++)
     if (active[c] && score[c] > top) top = score[c];
@@ -95,4 +95,5 @@ static inline void log_softmax(int64_t C, const int8_t *active, const double *sc
     double l = active[c] ? score[c] - shift : FLOOR;
     out[c] = l < FLOOR ? FLOOR : l;
   }
+  return shift;
 }

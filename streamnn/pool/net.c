@@ -100,14 +100,12 @@ static void adam(int64_t n, float *w, float *v, const float *g, float keep, cons
   memcpy(w + i, &a, rest), memcpy(v + i, &b, rest);
 }
 
-/* Gradient of one row's loss with respect to the outputs, and the loss. */
-static double slope(const Net *n, const Plan *p, const double *out, int32_t label, const double *y, const double *units,
-                    float *g) {
+/* Gradient of one row's loss with respect to the outputs, and the loss. `said`: log-probabilities, of classes. */
+static double slope(const Net *n, const Plan *p, const double *out, const double *said, int32_t label, const double *y,
+                    const double *units, float *g) {
   if (p->loss == CLASSES) {
-    double l[p->C];
-    log_softmax(p->C, n->active, out, l);
-    for (int64_t c = 0; c < p->C; c++) g[c] = n->active[c] ? (float)(exp_of(l[c]) - (c == label)) : 0.0f;
-    return -l[label];
+    for (int64_t c = 0; c < p->C; c++) g[c] = n->active[c] ? (float)(exp_of(said[c]) - (c == label)) : 0.0f;
+    return -said[label];
   }
   double loss = 0.0;
   int64_t known = 0;
@@ -149,7 +147,8 @@ static void back(const Net *n, const Plan *p, const Pass *pass, const float *g, 
 static inline float corrected(double left) { return (float)(1.0 / (1.0 - left)); }
 
 /* One update from B rows: the mean of their gradients. `rows` point to feature rows. */
-static __attribute__((noinline)) void update(Net *n, const Plan *p, int64_t B, const float **rows, const Pass *pass, const float *g) {
+static inline __attribute__((always_inline)) void update_of(Net *n, const Plan *p, int64_t B, const float **rows, const Pass *pass,
+                                                            const float *g) {
   float keep = (float)p->beta2, rate = p->rate, da[B * H], part = 1.0f / B, fresh[p->D];
   int64_t C = p->C, D = p->D;
   for (int64_t b = 0; b < B; b++) {
@@ -204,18 +203,21 @@ static __attribute__((noinline)) void update(Net *n, const Plan *p, int64_t B, c
   }
 }
 
-/* Count a label; a class that is new enters at probability max(.01, 1 / (labels + 2)) on an average event. */
-static void count_label(Net *n, const Plan *p, const double *out, int32_t label) {
+static __attribute__((noinline)) void update(Net *n, const Plan *p, int64_t B, const float **rows, const Pass *pass,
+                                             const float *g) {
+  if (B == 1) update_of(n, p, 1, rows, pass, g); /* without the loops over rows */
+  else update_of(n, p, B, rows, pass, g);
+}
+
+/* Count a label; a class that is new enters at probability max(.01, 1 / (labels + 2)) on an average event. `all`: log sum exp
+   of the row's outputs. */
+static void count_label(Net *n, const Plan *p, double all, int32_t label) {
   int some = 0;
   for (int64_t c = 0; c < p->C; c++) some |= n->active[c];
   double labels = n->count[0], level = n->level[0];
   if (some) {
-    double top = -INFINITY, sum = 0.0, w = 1.0 / (labels + 1.0);
-    for (int64_t c = 0; c < p->C; c++)
-      if (n->active[c] && out[c] > top) top = out[c];
-    for (int64_t c = 0; c < p->C; c++)
-      if (n->active[c]) sum += exp_of(out[c] - top);
-    n->level[0] += (w < 0.01 ? 0.01 : w) * (top + log_of(sum) - level);
+    double w = 1.0 / (labels + 1.0);
+    n->level[0] += (w < 0.01 ? 0.01 : w) * (all - level);
   }
   if (!n->active[label]) {
     double enter = 1.0 / (labels + 2.0);
@@ -250,31 +252,31 @@ void run(int64_t ops, const int8_t *kind, const int64_t *start, const int64_t *s
   for (int64_t o = 0; o < ops; o++) {
     int64_t B = stop[o] - start[o], many = 0;
     Pass pass[B];
-    double raw[B * C];
+    double raw[B * C], said[B * C], all[B];
     const float *used[B];
     float g[B * C];
     for (int64_t b = 0; b < B; b++) {
       int64_t r = start[o] + b;
       forward(&n, &p, rows + r * p.width, pass + b, raw + b * C);
-      if (kind[o] == LEARN) continue;
-      if (p.loss == CLASSES) log_softmax(C, n.active, raw + b * C, out + r * p.stride);
-      else memcpy(out + r * p.stride, raw + b * C, C * sizeof(double));
+      if (p.loss == CLASSES) all[b] = log_softmax(C, n.active, raw + b * C, said + b * C);
+      if (kind[o] != LEARN) memcpy(out + r * p.stride, (p.loss == CLASSES ? said : raw) + b * C, C * sizeof(double));
     }
     if (kind[o] == PREDICT_OBSERVE || kind[o] == PREDICT) continue;
     for (int64_t b = 0; b < B; b++) {
       int64_t r = start[o] + b;
-      if (!has_label(&p, label[r], y + r * C, units + 2 * r)) continue;
-      if (p.loss == CLASSES) {
-        int8_t was = n.active[label[r]];
-        count_label(&n, &p, raw + b * C, label[r]);
-        if (!was) /* its logit is there only now */
-          for (int64_t i = 0; i < B; i++) raw[i * C + label[r]] += n.bo[label[r]];
-      }
+      if (p.loss != CLASSES || !has_label(&p, label[r], y + r * C, units + 2 * r)) continue;
+      int8_t was = n.active[label[r]];
+      count_label(&n, &p, all[b], label[r]);
+      if (!was) /* its logit is there only now */
+        for (int64_t i = 0; i < B; i++) {
+          raw[i * C + label[r]] += n.bo[label[r]];
+          all[i] = log_softmax(C, n.active, raw + i * C, said + i * C);
+        }
     }
     for (int64_t b = 0; b < B; b++) {
       int64_t r = start[o] + b;
       if (!has_label(&p, label[r], y + r * C, units + 2 * r)) continue;
-      loss[r] = slope(&n, &p, raw + b * C, label[r], y + r * C, units + 2 * r, g + many * C);
+      loss[r] = slope(&n, &p, raw + b * C, said + b * C, label[r], y + r * C, units + 2 * r, g + many * C);
       used[many] = rows + r * p.width;
       if (many < b) pass[many] = pass[b];
       many++;
@@ -289,7 +291,8 @@ void run(int64_t ops, const int8_t *kind, const int64_t *start, const int64_t *s
         used[drawn] = at >= 0 ? rows + at * p.width : kept + (-1 - (int64_t)at) * p.width;
         forward(&n, &p, used[drawn], pass + drawn, raw);
         int32_t mine = at >= 0 ? label[at] : kept_label[-1 - (int64_t)at];
-        slope(&n, &p, raw, mine, at >= 0 ? y + at * C : kept_y + (-1 - (int64_t)at) * C, units + 2 * start[o],
+        if (p.loss == CLASSES) log_softmax(C, n.active, raw, said);
+        slope(&n, &p, raw, said, mine, at >= 0 ? y + at * C : kept_y + (-1 - (int64_t)at) * C, units + 2 * start[o],
               g + drawn * C);
         drawn++;
       }
