@@ -13,10 +13,12 @@ class Side:
     Attributes:
         run: do the next so many events.
         events: how many one call is given.
+        clock: processor time so far, in seconds, of whoever does the work.
     """
 
     run: Callable[[int], object]
     events: int
+    clock: Callable[[], float] = time.process_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ class Rate:
 
 
 def measure(sides: Mapping[str, Side], *, rounds: int, seconds: float) -> dict[str, Rate]:
-    """Time every side `rounds` times, in turn, for about `seconds` of this process's processor time each time.
+    """Time every side `rounds` times, in turn, for about `seconds` of its clock (this process's processor time) each time.
 
     What other processes take of the processor is not counted; how they empty its caches is.
     Each is called once before, untimed: that compiles and fills caches.
@@ -44,9 +46,9 @@ def measure(sides: Mapping[str, Side], *, rounds: int, seconds: float) -> dict[s
     found: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(rounds):
         for name, side in sides.items():
-            done, began = 0, time.process_time()
-            while not done or time.process_time() - began < seconds:
+            done, began = 0, side.clock()
+            while not done or side.clock() - began < seconds:
                 side.run(side.events)
                 done += side.events
-            found[name].append(done / (time.process_time() - began))
+            found[name].append(done / (side.clock() - began))
     return {name: Rate.of(values) for name, values in found.items()}

@@ -1,29 +1,34 @@
 """Predict and learn one event, one thread: `python -m tests.benchmarks.step [--rounds 5]`.
 
-The same network by our native engine, by our eager one, by PyTorch as it is usually written, by deep-river where that can be
-imported, and by a C program written by hand for this network alone (reference.c), compiled here with the flags of the native
-engine. Before anything is timed, native engine and C program have to agree with the eager engine. `loops` is the native
-engine's compiled code without the Python around each call.
+The same network by our native engine, by our eager one, by PyTorch as it is usually written, by deep-river (in a process of its
+own, where STREAMNN_PEERS has it), and by a C program written by hand for this network alone (reference.c), compiled here with
+the flags of the native engine. Before anything is timed, native engine and C program have to agree with the eager engine.
+`loops` is the native engine's compiled code without the Python around each call.
+
+The second table says how much of what one core can do (`roofline`, measured in the same rounds) these events per second are.
 
 Sides take turns in every round; a figure is the median of its rounds.
 """
 
 import argparse
 import ctypes
-import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from pipeline.bench.machine import describe
-from pipeline.bench.steps import RATE, Case, data, names, network, ours, plain
+from pipeline.bench.steps import RATE, Case, data, names, ours, plain
 from pipeline.bench.timing import Side, measure
 from streamnn.learner import Learner
 from streamnn.native import NativeEngine
 from streamnn.native.build import load
 from streamnn.operations import Kind
+from tests.benchmarks import deep_river, roofline
+from tests.benchmarks.quality.environments import missing
+from tests.benchmarks.roofline import Machine, Work
 
 CHECKED = 30
 EVENTS = 2000  # of one call
@@ -97,29 +102,6 @@ def loops(case: Case, x: np.ndarray, y: np.ndarray) -> Callable[[int], np.ndarra
     return again
 
 
-def deep_river(case: Case, x: np.ndarray, y: np.ndarray) -> Callable[[int], np.ndarray]:
-    """deep-river's classifier: predict_proba_one, learn_one; inputs as they are."""
-    from deep_river.classification import Classifier
-
-    torch.manual_seed(0)
-    made = Classifier(
-        module=network(case), loss_fn="cross_entropy", optimizer_fn=case.optimizer, lr=RATE, is_class_incremental=True
-    )
-    names = [f"f{i:04d}" for i in range(case.inputs)]
-    at = 0
-
-    def run(events: int) -> np.ndarray:
-        nonlocal at
-        for i in range(at, at + events):
-            event = dict(zip(names, x[i].tolist(), strict=True))
-            made.predict_proba_one(event)
-            made.learn_one(event, int(y[i]))
-        at = (at + events) % (len(y) - events + 1)
-        return np.empty(0)
-
-    return run
-
-
 def check(case: Case) -> None:
     """Native engine and C program have to serve what the eager engine serves.
 
@@ -134,9 +116,9 @@ def check(case: Case) -> None:
     np.testing.assert_allclose(found, want[:, : case.classes], atol=2e-3, err_msg=f"{case}: C program")
 
 
-def rates(case: Case, rounds: int) -> dict[str, float]:
-    """Median events per second of every side."""
-    x, y = data(case, 4_000)
+def rates(case: Case, rounds: int, *, river: bool) -> dict[str, float]:
+    """Median events per second of every side, and what the machine can do (`roofline.SIDES`) per second."""
+    x, y = data(case, deep_river.LENGTH)
     begun, native = ours(case, "native", x, y)
     sides = {
         "native": Side(native, EVENTS),
@@ -144,33 +126,56 @@ def rates(case: Case, rounds: int) -> dict[str, float]:
         "loops": Side(loops(case, x, y), EVENTS),
         "our eager": Side(ours(case, "eager", x, y)[1], 50),
     }
-    if case.normalizer == "layer":
-        sides["PyTorch"] = Side(plain(case, x, y), 50)
-        if importlib.util.find_spec("deep_river"):
-            sides["deep-river"] = Side(deep_river(case, x, y), 50)
-    return {name: rate.median for name, rate in measure(sides, rounds=rounds, seconds=SECONDS).items()}
+    with ExitStack() as stack:
+        if case.normalizer == "layer":
+            sides["PyTorch"] = Side(plain(case, x, y), 50)
+            if river:
+                sides["deep-river"] = stack.enter_context(deep_river.beside(case))
+        sides |= roofline.limits(Work.of(case).block)
+        return {name: rate.median for name, rate in measure(sides, rounds=rounds, seconds=SECONDS).items()}
+
+
+def line(case: Case, found: Mapping[str, float]) -> str:
+    """Events per second of one network, and ratios."""
+    shown = [f"{found[name]:,.0f}" if name in found else "-" for name in ("native", "C by hand", "our eager")]
+    shown += [f"{found[name]:,.0f}" if name in found else "-" for name in ("PyTorch", "deep-river")]
+    shown += [f"{found[name] / found['C by hand']:.2f}" for name in ("native", "loops")]
+    shown += [f"{found['native'] / found[name]:.0f}" if name in found else "-" for name in ("PyTorch", "deep-river")]
+    return f"| {case} | {' | '.join(shown)} |"
+
+
+def share(case: Case, found: Mapping[str, float]) -> str:
+    """What one network's events per second are of the roofline, and of the ceiling of roots and divisions below it."""
+    work, machine = Work.of(case), Machine(*(found[name] for name in roofline.SIDES))
+    roof, ceiling = machine.roof(work), machine.ceiling(work)
+    shown = [
+        f"{work.flops / 1e3:,.0f}", f"{(work.read + work.rewritten) / 1e3:,.0f}", f"{work.block / 1e3:,.0f}",
+        f"{machine.bandwidth(work) / 1e9:.0f}", f"{machine.fma / 1e9:.0f}", f"{roof / 1e9:.1f}", f"{ceiling / 1e9:.1f}",
+    ]  # fmt: skip
+    gained = {name: found[name] * work.flops for name in ("native", "loops", "C by hand")}
+    shown += [f"{gained['native'] / 1e9:.1f}", f"{gained['native'] / roof:.0%}"]
+    shown += [f"{flops / ceiling:.0%}" for flops in gained.values()]
+    return f"| {case} | {' | '.join(shown)} |"
 
 
 def table(rounds: int) -> None:
-    """Print a line for each network."""
+    """Print a line for each network in either table."""
     torch.set_num_threads(1)
     print(describe())
-    if not importlib.util.find_spec("deep_river"):
-        print("deep-river is left out: it cannot be imported with river's version here")
-    print()
-    print(
-        "| network | native, events/s | C by hand | our eager | PyTorch | deep-river | native / C | loops / C |"
-        " native / PyTorch |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|")
+    without = missing("deep_river")
+    if without:
+        print(f"deep-river is left out: {without}")
+    head = "network | native, events/s | C by hand | our eager | PyTorch | deep-river | native / C | loops / C"
+    print(f"\n| {head} | native / PyTorch | native / deep-river |\n|{'---|' * 10}")
+    shares = []
     for case in CASES:
         check(case)
-        found = rates(case, rounds)
-        shown = [f"{found[name]:,.0f}" if name in found else "-" for name in ("native", "C by hand", "our eager")]
-        shown += [f"{found[name]:,.0f}" if name in found else "-" for name in ("PyTorch", "deep-river")]
-        usual = f"{found['native'] / found['PyTorch']:.0f}" if "PyTorch" in found else "-"
-        ratios = [f"{found[name] / found['C by hand']:.2f}" for name in ("native", "loops")]
-        print(f"| {case} | {' | '.join([*shown, *ratios])} | {usual} |", flush=True)
+        found = rates(case, rounds, river=without is None)
+        print(line(case, found), flush=True)
+        shares.append(share(case, found))
+    head = "network | kflop an event | kB moved | kB held | GB/s | peak, Gflop/s | roofline | with roots"
+    print(f"\n| {head} | native, Gflop/s | of roofline | of that with roots | loops | C by hand |\n|{'---|' * 13}")
+    print("\n".join(shares))
 
 
 if __name__ == "__main__":
