@@ -3,6 +3,8 @@
 Axes: K events, W head width, T targets, C classes of one target.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 
@@ -15,7 +17,13 @@ from streamnn.operations import FloatArray, IntArray
 from streamnn.targets import decide
 
 
-def outcome(number: IntArray, served: FloatArray, truth: FloatArray, head: Head) -> Outcome:
+def outcome(
+    number: IntArray,
+    served: FloatArray,
+    truth: FloatArray,
+    head: Head,
+    categories: Mapping[str, IntArray] | None = None,
+) -> Outcome:
     """Describe K scored events.
 
     Args:
@@ -23,6 +31,7 @@ def outcome(number: IntArray, served: FloatArray, truth: FloatArray, head: Head)
         served: [K, W] as `Head.serve` gives it.
         truth: [K, T] class numbers, 0..1 or values in the order of the head's targets; NaN = unknown.
         head: whose layout `served` has.
+        categories: field -> [K], see `Outcome`.
     """
     decisions = decide(served, head)
     probability: dict[str, FloatArray] = {}
@@ -38,6 +47,7 @@ def outcome(number: IntArray, served: FloatArray, truth: FloatArray, head: Head)
         decision={name: decisions[:, t] for t, name in enumerate(names)},
         probability=probability,
         number=number,
+        categories=categories or {},
     )
 
 

@@ -440,7 +440,8 @@ class Prequential:
         scored = learned if p.queue.immediate else order[~refused[order]]
         if len(scored):
             number = block.rows.number[scored]
-            p.scores.update(outcome(number, block.served[scored], block.truth[scored], p.learner.head))
+            categories = p.learner.features.categories(block.rows.x[scored]) if p.scores.values else {}
+            p.scores.update(outcome(number, block.served[scored], block.truth[scored], p.learner.head, categories))
         self.counters.learned += len(learned)
         unlabelled = np.isnan(block.truth).all(axis=1) & fresh & ~refused
         unlabelled[work.awaited] = False

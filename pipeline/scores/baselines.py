@@ -3,11 +3,13 @@
 Classes: `majority`, the most frequent class so far (the lowest index of equals); `no_change`, the previous
 class. For a label set `majority` decides label by label (on if it was on in more than half of the events), so
 on sparse label sets it may serve the empty set for ever; `majority_labelset`, the most frequent set of labels
-so far, is the stronger baseline there. Values: `mean` of all so far, and `last`.
+so far, is the stronger baseline there. Values: `mean` of all so far, `last`, and `last_of_category`, the last one that
+had the same category.
 
 Before its first truth a baseline serves nothing: wrong for a class, not scored for a value.
 
-Axes: T class targets, V value targets, K events. Codes are class indices, int64; -1 = unknown or nothing.
+Axes: T class targets, V value targets, K events, N categorical fields. Codes are class indices, int64; -1 = unknown or
+    nothing.
 """
 
 from collections.abc import Mapping
@@ -115,6 +117,77 @@ class RunningMean:
         """Take back what `state_dict` returned."""
         self._count = np.array(state["count"], dtype=np.float64)
         self._total = np.array(state["total"], dtype=np.float64)
+
+
+class LastOfCategory:
+    """Repeat the last truth of an event with the same category, by the field whose last ones have been nearest so far.
+
+    A field says the last truth of all where the event has no category of it, or one without a truth yet. Nearest is the
+    least sum of absolute errors before the event; of equal ones the field that came first. The last truth of all is followed
+    where that is nearer than every field.
+
+    Args:
+        targets: V.
+    """
+
+    def __init__(self, targets: int) -> None:
+        self.fields: list[str] = []  # in the order in which they came
+        self._last = np.full((targets, 0), np.nan)  # [V, positions of categories]
+        self._error = np.zeros((targets, 1))  # [V, N + 1] sums; the last one is that of the last truth of all
+
+    def predict_learn(self, truth: FloatArray, last: FloatArray, categories: Mapping[str, IntArray]) -> FloatArray:
+        """Predict for truths [V, K] (NaN = unknown), then remember them.
+
+        Args:
+            truth: [V, K].
+            last: [V, K], what `Previous` predicts for them.
+            categories: field -> [K] positions of categories, -1 = none; no two fields share one.
+        """
+        for field in categories:
+            if field not in self.fields:
+                self.fields.append(field)  # what it would have said so far is the last truth of all
+                self._error = np.column_stack([self._error, self._error[:, -1]])
+        targets, events = truth.shape
+        nothing = np.full(events, -1)
+        code = np.array([*(categories.get(field, nothing) for field in self.fields), nothing])  # [N + 1, K]
+        said = np.repeat(last[:, None, :], len(self.fields) + 1, axis=1)
+        row, event = np.nonzero(code >= 0)
+        if len(event):
+            found = self._repeat(truth[:, event], code[row, event])
+            said[:, row, event] = np.where(np.isnan(found), last[:, event], found)
+        error = np.abs(said - truth[:, None, :])
+        line = np.concatenate([self._error[:, :, None], np.where(np.isnan(error), 0.0, error)], axis=2)
+        np.add.accumulate(line, axis=2, out=line)
+        self._error = line[:, :, -1].copy()
+        leader = np.argmin(line[:, :, :-1], axis=1)
+        return np.take_along_axis(said, leader[:, None, :], axis=1).reshape(targets, events)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the fields, the last truth of each category and the errors of each field."""
+        return {"fields": list(self.fields), "last": self._last.copy(), "error": self._error.copy()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` returned."""
+        self.fields = list(state["fields"])
+        self._last = np.array(state["last"], dtype=np.float64)
+        self._error = np.array(state["error"], dtype=np.float64)
+
+    def _repeat(self, truth: FloatArray, code: IntArray) -> FloatArray:
+        """Return, for truths [V, J] of categories [J] in the order of their events, the one before it of the same category."""
+        here = np.unique(code)
+        room = int(here[-1]) + 1 - self._last.shape[1]
+        if room > 0:
+            self._last = np.pad(self._last, ((0, 0), (0, room)), constant_values=np.nan)
+        # category by category, each behind what was known of it
+        order = np.argsort(np.concatenate([here, code]), kind="stable")
+        line = np.concatenate([self._last[:, here], truth], axis=1)[:, order]
+        first = order < len(here)
+        at = np.maximum.accumulate(np.where(first | ~np.isnan(line), np.arange(len(order)), 0), axis=1)
+        line = np.take_along_axis(line, at, axis=1)
+        self._last[:, here] = line[:, np.append(np.flatnonzero(first)[1:], len(order)) - 1]
+        before = np.empty_like(line)
+        before[:, order[1:]] = line[:, :-1]
+        return before[:, len(here) :]
 
 
 class FrequentLabelset:

@@ -53,7 +53,7 @@ def lay_out(targets: Sequence[Target]) -> Layout:
     predictors: tuple[str, ...] = (MODEL, "majority", "no_change") if classes else ()
     if task == "multilabel":
         predictors += ("majority_labelset",)
-    regressors = (MODEL, "mean", "last") if values else ()
+    regressors = (MODEL, "mean", "last", "last_of_category") if values else ()
     widths: dict[str, int] = {}
     if classes:
         widths |= dict.fromkeys(("right", "known", "loss", "brier", "rated"), len(classes))

@@ -45,6 +45,7 @@ class Outcome:
             multi-class one. A target may be left out. NaN (in the first column) = none was served.
         number: [K] int64 event numbers, counted from 0; only the history's event counts are taken from it.
             None = the scored events are numbered themselves.
+        categories: field -> [K] int64, which category of it the event has, numbered through all fields; -1 = none.
 
     Raises:
         ValueError: the columns differ in length, or a truth has no decision.
@@ -54,6 +55,7 @@ class Outcome:
     decision: Mapping[str, FloatArray]
     probability: Mapping[str, FloatArray] = field(default_factory=dict)
     number: IntArray | None = None
+    categories: Mapping[str, IntArray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         missing = [name for name in self.truth if name not in self.decision]
@@ -64,6 +66,7 @@ class Outcome:
             ("truth", self.truth),
             ("decision", self.decision),
             ("probability", self.probability),
+            ("categories", self.categories),
         ):
             for name, column in columns.items():
                 if len(column) != events:

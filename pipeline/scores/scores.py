@@ -86,6 +86,7 @@ class Scores:
         self._labelsets = baselines.FrequentLabelset(len(layout.classes))
         self._mean = baselines.RunningMean(len(layout.values))
         self._last = baselines.Previous(len(layout.values), nothing=np.nan)
+        self._last_of_category = baselines.LastOfCategory(len(layout.values))
         self._settings = {"window": window, "fading": fading, "auc_bins": auc_bins}
         self.events = 0
 
@@ -94,17 +95,23 @@ class Scores:
         """What the targets make up."""
         return self._layout.task
 
+    @property
+    def values(self) -> int:
+        """V: how many targets are values; their baselines look at categories."""
+        return len(self._layout.values)
+
     def update(self, outcome: Outcome) -> None:
         """Score a block of events; those without any known truth are passed over."""
         layout = self._layout
         truth = stack(columns_of(outcome, "truth", (*layout.classes, *layout.values)))
         served = stack(columns_of(outcome, "decision", (*layout.classes, *layout.values)))
-        number = outcome.number
+        number, categories = outcome.number, outcome.categories
         scored = ~np.isnan(truth).all(axis=0)
         probability = [outcome.probability.get(target.name) for target in layout.classes]
         if not scored.all():
             truth, served = truth[:, scored], served[:, scored]
             number = None if number is None else number[scored]
+            categories = {field: codes[scored] for field, codes in categories.items()}
             probability = [None if p is None else p[scored] for p in probability]
         events = truth.shape[1]
         if not events:
@@ -115,7 +122,7 @@ class Scores:
         if layout.classes:
             codes = self._judge_classes(quantities, truth[:classes], served[:classes], probability)
         if layout.values:
-            self._judge_values(quantities, truth[classes:], served[classes:])
+            self._judge_values(quantities, truth[classes:], served[classes:], categories)
         self._fold(codes, quantities, number)
 
     def metrics(self) -> Metrics:
@@ -149,12 +156,17 @@ class Scores:
         return found
 
     def baselines(self) -> dict[str, Metrics]:
-        """Return the metrics of the baselines over all scored events; none that needs probabilities."""
+        """Return the metrics of the baselines over all scored events; none that needs probabilities.
+
+        `last_of_category` is there once an event has had a categorical field.
+        """
         layout = self._layout
         found: dict[str, Metrics] = {}
         for p, name in enumerate(layout.predictors[1:], 1):
             found[name] = self._overall(self._all, p, {}, values=False)
         for p, name in enumerate(layout.regressors[1:], 1):
+            if name == "last_of_category" and not self._last_of_category.fields:
+                continue
             found[name] = self._overall(self._all, p, {}, classes=False)
         return found
 
@@ -181,6 +193,7 @@ class Scores:
             "labelsets": self._labelsets.state_dict(),
             "mean": self._mean.state_dict(),
             "last": self._last.state_dict(),
+            "last_of_category": self._last_of_category.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -208,6 +221,7 @@ class Scores:
         self._labelsets.load_state_dict(state["labelsets"])
         self._mean.load_state_dict(state["mean"])
         self._last.load_state_dict(state["last"])
+        self._last_of_category.load_state_dict(state["last_of_category"])
         self._counter = self._counter.room_for(self._all.seen.shape[1] - 1)
 
     def _judge_classes(
@@ -249,10 +263,14 @@ class Scores:
                 ratings = rate_classes(truth[t], p)
                 loss[t], brier[t], rated[t] = ratings.loss, ratings.brier, ratings.rated
 
-    def _judge_values(self, rows: FloatArray, truth: FloatArray, served: FloatArray) -> None:
+    def _judge_values(
+        self, rows: FloatArray, truth: FloatArray, served: FloatArray, categories: Mapping[str, IntArray]
+    ) -> None:
         """Fill the rows of the value targets and learn the baselines."""
         known = ~np.isnan(truth)
-        predictions = np.array([served, self._mean.predict_learn(truth), self._last.predict_learn(truth, known)])
+        last = self._last.predict_learn(truth, known)
+        by_category = self._last_of_category.predict_learn(truth, last, categories)
+        predictions = np.array([served, self._mean.predict_learn(truth), last, by_category])
         fill_values(rows, self._layout, truth, predictions, self._all.sums)
 
     def _widen(self, largest: int) -> None:

@@ -76,6 +76,7 @@ class FeatureIndex:
         self._max_categories, self._buckets, self._seed = max_categories, hash_buckets, seed
         self._positions: dict[str, dict[str, int]] = {}  # field -> part -> position
         self._categories: dict[str, int] = {}  # field -> distinct values with a position of their own
+        self._members: dict[str, list[int]] = {}  # field -> positions of its categories, ascending
         self._plain: list[bool] = []
 
     @property
@@ -153,6 +154,15 @@ class FeatureIndex:
             self._fill(x, field, column[:rows], parts[field])
         return Encoded(x, needed)
 
+    def categories(self, x: FloatArray) -> dict[str, npt.NDArray[np.int64]]:
+        """Tell, for rows [K, F] that `encode` made, each field's category: field -> [K] its position, -1 = none."""
+        found = {}
+        for field, members in self._members.items():
+            positions = np.array(members, dtype=np.int64)
+            on = x[:, positions] == 1.0
+            found[field] = np.where(on.any(axis=1), positions[on.argmax(axis=1)], -1)
+        return found
+
     def state_dict(self) -> dict[str, Any]:
         """Return the index for a checkpoint: the positions in order."""
         order = sorted(
@@ -167,7 +177,7 @@ class FeatureIndex:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what `state_dict` returned."""
         self.capacity = state["capacity"]
-        self._positions, self._categories, self._plain = {}, {}, []
+        self._positions, self._categories, self._members, self._plain = {}, {}, {}, []
         for field, part in zip(state["fields"], state["parts"], strict=True):
             self._assign(_Need(0, field, part))
 
@@ -180,6 +190,8 @@ class FeatureIndex:
         self._positions.setdefault(need.field, {})[need.part] = self.active
         if need.part.startswith("=") and not need.part.startswith("=#"):
             self._categories[need.field] = self._categories.get(need.field, 0) + 1
+        if need.part.startswith("="):
+            self._members.setdefault(need.field, []).append(self.active)
         self._plain.append(need.part.startswith("="))
 
     def _parts(self, field: str, column: Column) -> tuple[npt.NDArray[np.int64], list[str]] | None:

@@ -27,15 +27,17 @@ class Inputs:
         x: [K, F] float64, NaN = missing.
         plain: [K, P] float64, 0/1 of categories, NaN = missing.
         field: [P] int32, the field of each plain input, numbered in their order.
+        moment: [K] float64, seconds since 1970 of the first field that is a moment, NaN = missing; no rows without one.
     """
 
     x: FloatArray
     plain: FloatArray
     field: npt.NDArray[np.int32]
+    moment: FloatArray
 
     def cut(self, numeric: int, plain: int) -> "Inputs":
         """Leave out inputs beyond so many: those that a pool has not met yet."""
-        return Inputs(self.x[:, :numeric], self.plain[:, :plain], self.field[:plain])
+        return Inputs(self.x[:, :numeric], self.plain[:, :plain], self.field[:plain], self.moment)
 
     @property
     def fields(self) -> int:
@@ -56,6 +58,7 @@ class InputPlan:
         self._numeric: list[int] = []
         self._circles: list[tuple[int, int, int, float]] = []  # column, sine, cosine, turn
         self._plain: list[int] = []
+        self._days = next((i for i, part in enumerate(parts) if part == ".days"), -1)
         numbers: dict[str, int] = {}
         field_of = []
         for i, (field, part) in enumerate(zip(fields, parts, strict=True)):
@@ -75,4 +78,6 @@ class InputPlan:
         for column, sine, cosine, turn in self._circles:
             angle = np.arctan2(x[:, sine], x[:, cosine]) / (2 * np.pi) * turn
             numeric[:, column] = np.round(angle, 6) % turn  # midnight is 0, not a rounding error below 24
-        return Inputs(numeric, x[:, self._plain], self.field)
+        # as moments come, in microseconds, not with what is lost in counting days
+        moment = np.round(x[:, self._days] * 86400.0, 6) if self._days >= 0 else np.zeros(0)
+        return Inputs(numeric, x[:, self._plain], self.field, moment)

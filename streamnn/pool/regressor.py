@@ -32,6 +32,7 @@ class ValueChunk:
         field: [P'] int32, the field of each plain input.
         y: [K] float64, NaN = unknown.
         number: [K] int64 event numbers.
+        moment: [K] float64 seconds, NaN = missing; no rows where events have no moments.
     """
 
     x: FloatArray
@@ -39,6 +40,7 @@ class ValueChunk:
     field: npt.NDArray[np.int32]
     y: FloatArray
     number: npt.NDArray[np.int64]
+    moment: FloatArray
 
     def __len__(self) -> int:
         return len(self.number)
@@ -52,14 +54,18 @@ class ValuePool:
         numeric: numeric inputs of the first event.
         plain: plain inputs of the first event.
         fields: fields whose categories are watched, fixed from the start.
+        timed: whether events have moments, fixed from the start.
         seed: start weights and draws depend on it alone.
         parts: who runs it.
     """
 
-    def __init__(self, preset: Preset, *, numeric: int, plain: int, fields: int, seed: int, parts: Parts) -> None:
+    def __init__(
+        self, preset: Preset, *, numeric: int, plain: int, fields: int, timed: bool, seed: int, parts: Parts
+    ) -> None:
         self.preset, self.seed, self.parts = preset, seed, parts
         self.nets = VALUE_NETWORKS[preset]
-        self._first = (numeric, plain, fields)
+        self._first = (numeric, plain, fields, int(timed))
+        self._timed = timed
         self.layout = layout = ValueLayout(numeric, plain, fields)
         names = tuple(spec.name for spec in self.nets)
         fitted = [name for model in squares.MODELS.values() for name in model.members]
@@ -160,9 +166,12 @@ class ValuePool:
         nobody, silent = np.full(events, -1, dtype=np.int32), np.zeros((events, 1, 0))
         said = np.zeros((events, len(self.members)))
         now, then, used = np.zeros((events, 4)), np.zeros((events, 3)), np.full((events, 2), np.nan)
+        age, moment = np.full((events, layout.fields), -1), np.zeros(0)
+        if self._timed:
+            moment = chunk.moment if len(chunk.moment) else np.full(events, np.nan)
         return (
             maps.MapRows(x, plain, nobody, chunk.number, rows, rank, silent),
-            values.ValueRows(plain, field, chunk.y, chunk.number, rows, rank, said, now, then, used),
+            values.ValueRows(plain, field, chunk.y, chunk.number, rows, rank, said, now, then, used, age, moment),
         )
 
     def _run(

@@ -127,7 +127,7 @@ class ValueTask:
 
     def __init__(self, first: Inputs, *, preset: Preset, seed: int, parts: Parts) -> None:
         self._preset, self._seed, self._parts = preset, seed, parts
-        self.pool = self._make(first.x.shape[1], first.plain.shape[1], first.fields)
+        self.pool = self._make(first.x.shape[1], first.plain.shape[1], first.fields, int(len(first.moment) > 0))
 
     @property
     def parameters(self) -> int:
@@ -147,7 +147,7 @@ class ValueTask:
         self, inputs: Inputs, y: FloatArray, number: IntArray, operations: Operations, *, rate: float
     ) -> tuple[FloatArray, FloatArray]:
         """Run operations: served [K, 1] and loss [K], NaN where nothing was."""
-        chunk = ValueChunk(inputs.x, inputs.plain, inputs.field, np.ascontiguousarray(y[:, 0]), number)
+        chunk = ValueChunk(inputs.x, inputs.plain, inputs.field, np.ascontiguousarray(y[:, 0]), number, inputs.moment)
         served, loss = self.pool.run(chunk, operations, rate=rate)
         return served[:, None], loss
 
@@ -156,7 +156,7 @@ class ValueTask:
         events, layout = len(inputs.x), self.pool.layout
         met = inputs.cut(layout.numeric, layout.plain)
         unknown, number = np.full(events, np.nan), np.zeros(events, dtype=np.int64)
-        return self.pool.predict(ValueChunk(met.x, met.plain, met.field, unknown, number))[:, None]
+        return self.pool.predict(ValueChunk(met.x, met.plain, met.field, unknown, number, met.moment))[:, None]
 
     def forget(self) -> None:
         """Forget the networks' second moments."""
@@ -171,9 +171,9 @@ class ValueTask:
         self.pool = self._make(*state["first"])
         self.pool.load_state_dict(state)
 
-    def _make(self, numeric: int, plain: int, fields: int) -> ValuePool:
+    def _make(self, numeric: int, plain: int, fields: int, timed: int = 0) -> ValuePool:
         sizes = {"numeric": numeric, "plain": plain, "fields": fields}
-        return ValuePool(self._preset, seed=self._seed, parts=self._parts, **sizes)
+        return ValuePool(self._preset, timed=bool(timed), seed=self._seed, parts=self._parts, **sizes)
 
 
 class LabelTask:

@@ -3,13 +3,16 @@
    Axes: F numeric inputs, P plain inputs, K fields of categories, G = P + F, D feature columns, L = 7 + 4 K lags,
    M members of the pool. A row is [plain P][Z F] ... [lags L][changes F][encodings 2 F + 2 K]; the lags begin at column
    `lags`.
-   Members of this part: mean, last, two exponential means, last and mean of each field's category (2 K), then for keys
+   Members of this part: mean, last, two exponential means, last, mean and moved of each field's category (3 K), then for keys
    Z, Q and Z with lags and k = 1, 5, 15 the mean of y and of the residual on top of the base (18). */
 
 #define CLEARLY 0.8 /* a base beats a simpler one by at least a fifth */
+#define AGES 24     /* powers of 2 */
+#define MOVES 64    /* remembered for each of them */
+#define MOVERS 128  /* categories that have lists of them */
 
 typedef struct {
-  int64_t F, P, K, D, lags, M, pending;
+  int64_t F, P, K, D, lags, M, pending, timed;
 } Sizes;
 
 typedef struct {
@@ -24,9 +27,13 @@ typedef struct {
   float *keys_z, *keys_q, *keys_l; /* [G, STRIDE] twice, [G + L, STRIDE] */
   double *past;         /* [STRIDE, 2] y and r of each key */
   double *before;       /* [F, 3] Z of the event before, mean square of its changes, how many events had it */
+  int64_t *clock;       /* [1] number of the event after the last that was predicted */
+  double *key_moment;   /* [P] when each category's last value was, in seconds or events */
+  double *moves;        /* [MOVERS, AGES, MOVES] how far values were from their category's last, by its age: rings */
+  int64_t *moved;       /* [MOVERS, AGES] how many there have been */
   int64_t *stored;      /* [S] event numbers + 1 */
   float *stored_row, *stored_rank; /* [S, D], [S, F] */
-  double *stored_said;  /* [S, M + 1] */
+  double *stored_said;  /* [S, M + 1 + K] members, base and ages */
 } State;
 
 enum { MEAN, VAR, LAST, BEFORE, EMA05, EMA20, LEFT05, LEFT20 };
@@ -66,8 +73,30 @@ static void change(const State *s, const Sizes *z, float *row, const float *rank
   }
 }
 
+/* The list of moves of a category whose last value is as old as now, -1 = none. */
+static int64_t list_of(const State *s, int64_t p, double now) {
+  double age = now - s->key_moment[p];
+  if (p >= MOVERS || isnan(age)) return -1;
+  int64_t power = age < 1.0 ? 0 : ilogb(age);
+  return p * AGES + (power < AGES ? power : AGES - 1);
+}
+
+/* The median of a list; of the two in the middle the one nearer to 0, which is a move that has been. */
+static double median(const State *s, int64_t list) {
+  int64_t n = s->moved[list] < MOVES ? s->moved[list] : MOVES;
+  double move[MOVES];
+  for (int64_t i = 0; i < n; i++) {
+    int64_t j = i;
+    double at = s->moves[list * MOVES + i];
+    for (; j > 0 && move[j - 1] > at; j--) move[j] = move[j - 1];
+    move[j] = at;
+  }
+  double low = move[(n - 1) / 2], high = move[n / 2];
+  return fabs(low) <= fabs(high) ? low : high;
+}
+
 static void predict(const State *s, const Sizes *z, const double *plain, const int32_t *field, float *row, const float *rank,
-                    double *said, double *now) {
+                    double *said, double *now, int64_t *age, double moment) {
   int64_t F = z->F, P = z->P, K = z->K, G = P + F, L = 7 + 4 * K, at[K + 1];
   const double *v = s->level;
   categories(z, plain, field, at);
@@ -76,6 +105,8 @@ static void predict(const State *s, const Sizes *z, const double *plain, const i
     int known = at[k] >= 0 && s->key_left[at[k]] < 1.0;
     said[4 + k] = known ? s->key_last[at[k]] : v[LAST];
     said[4 + K + k] = known ? s->key_mean[at[k]] : v[EMA20];
+    age[k] = known ? list_of(s, at[k], z->timed ? moment : (double)s->clock[0]) : -1;
+    said[4 + 2 * K + k] = said[4 + k] + (age[k] < 0 ? 0.0 : median(s, age[k]));
   }
   int64_t best = 0;
   double least = INFINITY;
@@ -124,7 +155,7 @@ static void predict(const State *s, const Sizes *z, const double *plain, const i
     for (int64_t l = 0; l < L; l++) key[G + l] = lag[l];
     const float *keys = which == 0 ? s->keys_z : which == 1 ? s->keys_q : s->keys_l;
     int64_t found = nearest(keys, key, which == 2 ? G + L : G, stored, near, far), i = 0;
-    double y = 0.0, r = 0.0, *to = said + 4 + 2 * K + 6 * which;
+    double y = 0.0, r = 0.0, *to = said + 4 + 3 * K + 6 * which;
     for (int64_t n = 0; n < 3; n++) {
       int64_t many = NEIGHBOURS[n] < found ? NEIGHBOURS[n] : found;
       for (; i < many; i++) y += s->past[2 * near[i]], r += s->past[2 * near[i] + 1];
@@ -136,7 +167,7 @@ static void predict(const State *s, const Sizes *z, const double *plain, const i
 
 /* Learn a value; returns it as it counts (an outlier is pulled in) and its residual. */
 static void learn(State *s, const Sizes *z, const double *plain, const int32_t *field, const float *row, const float *rank,
-                  const double *said, double base, double y, double *used) {
+                  const double *said, double base, const int64_t *age, double moment, double y, double *used) {
   int64_t F = z->F, P = z->P, K = z->K, G = P + F, L = 7 + 4 * K, at[K + 1];
   double *v = s->level;
   categories(z, plain, field, at);
@@ -176,6 +207,8 @@ static void learn(State *s, const Sizes *z, const double *plain, const int32_t *
     cell[0] += w, cell[1] += w * y, cell[2] += w * r;
     double left = s->key_left[at[k]] * 0.8;
     s->key_last[at[k]] = y;
+    s->key_moment[at[k]] = moment;
+    if (age[k] >= 0) s->moves[age[k] * MOVES + s->moved[age[k]]++ % MOVES] = y - said[4 + k];
     s->key_mean[at[k]] += 0.2 / (1.0 - left) * (y - s->key_mean[at[k]]);
     s->key_left[at[k]] = left;
   }
@@ -210,47 +243,54 @@ static void learn(State *s, const Sizes *z, const double *plain, const int32_t *
 
 /* sizes as in Sizes; arrays: State in its order, then plain [K, P], field [P] (of each plain input), y [K], number [K],
    row [K, D] and rank [K, F] (from the maps), said [K, M], now [K, 4] (mean, deviation, residual scale, base as served),
-   then [K, 3] (mean, deviation, residual scale when learned), used [K, 2] (y and residual as they count). */
+   then [K, 3] (mean, deviation, residual scale when learned), used [K, 2] (y and residual as they count), age [K, fields]
+   (lists of moves, -1 = none), moment [K] (none where it is not timed). */
 void run(int64_t ops, const int8_t *kind, const int64_t *start, const int64_t *stop, const int64_t *sizes, void **a) {
   unsigned mode = enter();
-  Sizes z = {sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5], sizes[6]};
+  Sizes z = {sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5], sizes[6], sizes[7]};
   int64_t S = z.pending, F = z.F, M = z.M;
   State s = {a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11], a[12], a[13], a[14], a[15],
-             a[16], a[17], a[18]};
-  const double *plain = a[19], *y = a[21];
-  const int32_t *field = a[20];
-  const int64_t *number = a[22];
-  float *row = a[23], *rank = a[24];
-  double *said = a[25], *now = a[26], *then = a[27], *used = a[28];
+             a[16], a[17], a[18], a[19], a[20], a[21], a[22]};
+  const double *plain = a[23], *y = a[25], *moment = a[34];
+  const int32_t *field = a[24];
+  const int64_t *number = a[26];
+  float *row = a[27], *rank = a[28];
+  double *said = a[29], *now = a[30], *then = a[31], *used = a[32];
+  int64_t *age = a[33], wide = M + 1 + z.K; /* what is stored of an event */
   for (int64_t o = 0; o < ops; o++) {
     for (int64_t r = start[o]; r < stop[o]; r++) {
       int64_t slot = S ? number[r] % S : 0;
       if (kind[o] == LEARN && S && s.stored[slot] == number[r] + 1) {
-        const double *from = s.stored_said + slot * (M + 1);
+        const double *from = s.stored_said + slot * wide;
         memcpy(row + r * z.D, s.stored_row + slot * z.D, z.D * sizeof(float));
         memcpy(rank + r * F, s.stored_rank + slot * F, F * sizeof(float));
         memcpy(said + r * M, from, M * sizeof(double));
         now[4 * r + 3] = from[M];
+        for (int64_t k = 0; k < z.K; k++) age[r * z.K + k] = (int64_t)from[M + 1 + k];
         continue;
       }
-      predict(&s, &z, plain + r * z.P, field, row + r * z.D, rank + r * F, said + r * M, now + 4 * r);
+      predict(&s, &z, plain + r * z.P, field, row + r * z.D, rank + r * F, said + r * M, now + 4 * r, age + r * z.K,
+              z.timed ? moment[r] : 0.0);
       change(&s, &z, row + r * z.D, rank + r * F, kind[o] == PREDICT_LEARN || kind[o] == PREDICT_OBSERVE);
       if (S && (kind[o] == PREDICT_OBSERVE || (kind[o] == PREDICT_LEARN && isnan(y[r])))) {
-        double *to = s.stored_said + slot * (M + 1);
+        double *to = s.stored_said + slot * wide;
         s.stored[slot] = number[r] + 1;
         memcpy(s.stored_row + slot * z.D, row + r * z.D, z.D * sizeof(float));
         memcpy(s.stored_rank + slot * F, rank + r * F, F * sizeof(float));
         memcpy(to, said + r * M, M * sizeof(double));
         to[M] = now[4 * r + 3];
+        for (int64_t k = 0; k < z.K; k++) to[M + 1 + k] = (double)age[r * z.K + k];
       }
     }
+    if (stop[o] > start[o] && (kind[o] == PREDICT_LEARN || kind[o] == PREDICT_OBSERVE)) s.clock[0] = number[stop[o] - 1] + 1;
     if (kind[o] == PREDICT_OBSERVE || kind[o] == PREDICT) continue;
     double mean = s.level[MEAN], deviation = s.level[VAR] > 0 ? sqrt(s.level[VAR]) : 0.0;
     double residual = s.residual[2] < 1.0 ? s.residual[0] / (1.0 - s.residual[2]) : 0.0;
     for (int64_t r = start[o]; r < stop[o]; r++) {
       then[3 * r] = mean, then[3 * r + 1] = deviation, then[3 * r + 2] = residual;
       if (!isnan(y[r]))
-        learn(&s, &z, plain + r * z.P, field, row + r * z.D, rank + r * F, said + r * M, now[4 * r + 3], y[r], used + 2 * r);
+        learn(&s, &z, plain + r * z.P, field, row + r * z.D, rank + r * F, said + r * M, now[4 * r + 3], age + r * z.K,
+              z.timed ? moment[r] : (double)number[r], y[r], used + 2 * r);
     }
   }
   leave(mode);

@@ -3,12 +3,14 @@
 import json
 import re
 
+import numpy as np
 import pytest
 
 from pipeline.__main__ import main
 from pipeline.bench.quality import learners
 from pipeline.bench.quality.plots import curve_picture
 from pipeline.bench.quality.streams import given, read
+from pipeline.scores import Outcome, Scores, Target
 
 
 @pytest.fixture
@@ -164,3 +166,22 @@ def test_drifts_are_marked(tmp_path, monkeypatch):
     assert any(600 < number < 700 for number in result["drifts"])
     curve_picture({"single": result["windows"]}, "accuracy", 1200, tmp_path / "plain.png")
     assert (tmp_path / "plain.png").read_bytes() != (tmp_path / "out" / "turn.png").read_bytes()
+
+
+def test_the_last_value_of_a_category_is_that_of_the_report():
+    """What the comparison calls so has the error that a report tells of it, but for the first event, which nothing precedes."""
+    rng = np.random.default_rng(0)
+    region, kind = rng.integers(0, 5, 300), rng.integers(0, 2, 300)
+    y = 9.0 * region + kind + rng.normal(size=300)
+    learner, served = learners.LastOfCategory(), []
+    for i, value in enumerate(y.tolist()):
+        x = {"kind": str(kind[i]), "a": float(i), **({} if i % 9 == 4 else {"region": str(region[i])})}
+        served.append(learner.predict_one(x))
+        learner.learn_one(x, value)
+    scores = Scores([Target("y", "regression")])
+    region[4::9] = -1
+    codes = {"kind": 5 + kind, "region": region}
+    scores.update(Outcome({"y": y}, {"y": np.zeros(300)}, categories=codes))
+    found = scores.baselines()
+    assert found["last_of_category"]["mae"] == pytest.approx(np.abs(served - y)[1:].mean(), rel=1e-12)
+    assert found["last_of_category"]["mae"] < 0.5 * found["last"]["mae"]

@@ -1,4 +1,4 @@
-"""Recorded streams with the default configuration: each beats its baseline."""
+"""Recorded streams with the default configuration: each beats its baseline, and values are never worse than any."""
 
 import json
 import math
@@ -8,7 +8,8 @@ import pytest
 
 from pipeline.__main__ import main
 from pipeline.scores import higher_is_better
-from tests.recorded import STREAMS, stream
+from tests.benchmarks.quality.streams import REGRESSION
+from tests.recorded import STREAMS, Recorded, stream
 
 
 def replay(recorded, tmp_path, *more):
@@ -47,3 +48,16 @@ def test_whole_recorded_stream(recorded, tmp_path):
     assert math.isnan(recorded.bound) or sign * (figures["metrics"][recorded.metric] - recorded.bound) >= 0, figures[
         "metrics"
     ]
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(
+    ("name", "words", "metric"), REGRESSION, ids=[f"{name}-{words[1]}" for name, words, _ in REGRESSION]
+)
+def test_no_baseline_is_nearer_to_values(name, words, metric, tmp_path):
+    """Neither the mean nor the last value, nor the last of the same category by whichever field, is nearer than the default."""
+    figures = replay(Recorded(name, words, metric, "last"), tmp_path)
+    for baseline, found in figures["baselines"].items():
+        assert figures["metrics"][metric] <= found[metric], baseline
+    categorical = [n for n in figures["model"]["features"] if "=" in n]
+    assert ("last_of_category" in figures["baselines"]) == bool(categorical)

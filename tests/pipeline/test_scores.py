@@ -265,6 +265,52 @@ def test_value_baselines_predict_before_they_learn() -> None:
     assert set(found["mean"]) == {"mae", "rmse", "r2"}
 
 
+def slow_last_of_category(y: np.ndarray, categories: dict[str, np.ndarray]) -> list[float]:
+    """Say the last value of the same category, by the field with the least error so far; event by event."""
+    known: dict[tuple[str, int], float] = {}
+    last, error, served = math.nan, dict.fromkeys([*categories, ""], 0.0), []
+    for i, value in enumerate(y.tolist()):
+        said = {"": last}
+        for field, codes in categories.items():
+            said[field] = known.get((field, int(codes[i])), last) if codes[i] >= 0 else last
+        served.append(said[min(error, key=error.__getitem__)])
+        if math.isnan(value):
+            continue
+        for field in error:
+            error[field] += 0.0 if math.isnan(said[field]) else abs(said[field] - value)
+            if field and categories[field][i] >= 0:
+                known[field, int(categories[field][i])] = value
+        last = value
+    return served
+
+
+def test_the_last_value_of_a_category_follows_the_nearest_field() -> None:
+    """Of two fields the one that tells more is followed; missing categories and unknown values are passed over."""
+    rng = np.random.default_rng(3)
+    n = 400
+    region, kind = rng.integers(0, 4, n), 4 + rng.integers(0, 3, n)
+    region[rng.random(n) < 0.1] = -1
+    y = 10.0 * region + kind + rng.normal(size=n).cumsum() / 5
+    y[rng.random(n) < 0.1] = math.nan
+    scores = Scores(VALUE)
+    for start in range(0, n, 37):
+        part = slice(start, start + 37)
+        categories = {"kind": kind[part], "region": region[part]} if start else {"kind": kind[part]}
+        scores.update(Outcome({"y": y[part]}, {"y": np.zeros(len(y[part]))}, categories=categories))
+    region[:37] = -1  # a field that is not there yet has no category
+    said = np.array(slow_last_of_category(y, {"kind": kind, "region": region}))
+    found = scores.baselines()
+    assert found["last_of_category"]["mae"] == pytest.approx(np.nanmean(np.abs(said - y)), rel=1e-12)
+    assert found["last_of_category"]["mae"] < 0.6 * found["last"]["mae"]
+
+
+def test_without_categories_there_is_no_last_value_of_one() -> None:
+    """The baseline is told only where there is a categorical field."""
+    scores = Scores(VALUE)
+    scores.update(single([1.0, 2.0], [0.0, 0.0]))
+    assert set(scores.baselines()) == {"mean", "last"}
+
+
 def test_several_values_are_averaged() -> None:
     """Multi-target metrics are the averages of the targets' values, as river's MacroAverage."""
     rng = np.random.default_rng(0)

@@ -43,14 +43,17 @@ def stream(targets: list[Target], seed: int) -> Outcome:
             p[unserved] = math.nan
             probability[target.name] = p
     number = np.cumsum(rng.integers(1, 3, N))
-    return Outcome(truth, decision, probability, number)
+    categories = {"one": rng.integers(-1, 6, N), "two": np.where(np.arange(N) < 600, -1, rng.integers(6, 40, N))}
+    return Outcome(truth, decision, probability, number, categories)
 
 
 def part(outcome: Outcome, a: int, b: int) -> Outcome:
     """Return events a..b."""
     assert outcome.number is not None
     columns = [{k: v[a:b] for k, v in x.items()} for x in (outcome.truth, outcome.decision, outcome.probability)]
-    return Outcome(*columns, outcome.number[a:b])
+    # a field is not known before it comes
+    categories = {k: v[a:b] for k, v in outcome.categories.items() if (v[:b] >= 0).any()}
+    return Outcome(*columns, outcome.number[a:b], categories)
 
 
 def cuts(how: int | str, seed: int) -> Iterator[tuple[int, int]]:

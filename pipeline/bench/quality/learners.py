@@ -40,6 +40,37 @@ OURS: dict[str, tuple[str, ...]] = {
     **{name: (f"model.preset={name}",) for name in PRESETS},
     **{name: ("model.preset=single", *words) for name, words in RATES.items()},
 }
+
+
+class LastOfCategory:
+    """Repeat the last value with the same category, by the field whose last ones were nearest; see `pipeline.scores.baselines`."""
+
+    def __init__(self) -> None:
+        self._last: dict[tuple[str, object], float] = {}
+        self._error = {"": 0.0}  # by field; "" is the last value of all
+
+    def predict_one(self, x: dict[str, Any]) -> float:
+        """Return a value, 0 before the first."""
+        said = self._said(x)
+        nearest = min(self._error, key=lambda field: (self._error[field], not field))  # "" after fields as near
+        return said.get(nearest, said[""])
+
+    def learn_one(self, x: dict[str, Any], y: float) -> None:
+        """Remember a value."""
+        said = self._said(x)
+        for field in said:
+            self._error.setdefault(field, self._error[""])
+        if self._last:
+            for field in self._error:
+                self._error[field] += abs(said.get(field, said[""]) - y)
+        self._last["", ""] = y
+        self._last.update({(field, x[field]): y for field in said if field})
+
+    def _said(self, x: dict[str, Any]) -> dict[str, float]:
+        last = self._last.get(("", ""), 0.0)
+        return {"": last} | {f: self._last.get((f, v), last) for f, v in x.items() if isinstance(v, str)}
+
+
 Make = Callable[[int, int], Any]  # (classes, seed) -> a learner with learn_one and predict_one
 
 
@@ -81,6 +112,7 @@ CLASSIFIERS: dict[str, Make] = {
 REGRESSORS: dict[str, Make] = {
     "mean": lambda *_: dummy.StatisticRegressor(stats.Mean()),
     "last": lambda *_: dummy.StatisticRegressor(stats.Shift(0)),
+    "last_of_category": lambda *_: LastOfCategory(),
     "linear": lambda *_: _scaled(linear_model.LinearRegression()),
     "knn": lambda *_: _scaled(neighbors.KNNRegressor(engine=_neighbours())),
     "hoeffding_tree": lambda *_: _scaled(tree.HoeffdingTreeRegressor()),

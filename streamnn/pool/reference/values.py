@@ -11,7 +11,7 @@ from streamnn.pool.layout import Arrays, ValueLayout
 from streamnn.pool.maps import WINDOW
 from streamnn.pool.reference.common import PREDICT
 from streamnn.pool.reference.maps import NEIGHBOURS, bin_of
-from streamnn.pool.values import ValueRows
+from streamnn.pool.values import AGES, MOVERS, MOVES, ValueRows
 
 MEAN, VAR, LAST, BEFORE, EMA05, EMA20, LEFT05, LEFT20 = range(8)
 CLEARLY = 0.8  # a base beats a simpler one by at least a fifth
@@ -28,7 +28,9 @@ def run(state: Arrays, layout: ValueLayout, rows: ValueRows, operations: Operati
             slot = rows.number[r] % room if room else 0
             if kind == Kind.LEARN and room and state["stored"][slot] == rows.number[r] + 1:
                 rows.row[r], rows.rank[r] = state["stored_row"][slot], state["stored_rank"][slot]
-                rows.said[r], rows.now[r, 3] = state["stored_said"][slot, :-1], state["stored_said"][slot, -1]
+                kept = state["stored_said"][slot]
+                rows.said[r], rows.now[r, 3] = kept[: rows.said.shape[1]], kept[rows.said.shape[1]]
+                rows.age[r] = kept[rows.said.shape[1] + 1 :]
                 continue
             past.predict(r)
             past.change(r, moves=kind in (Kind.PREDICT_LEARN, Kind.PREDICT_OBSERVE))
@@ -36,7 +38,9 @@ def run(state: Arrays, layout: ValueLayout, rows: ValueRows, operations: Operati
             if room and waits:
                 state["stored"][slot] = rows.number[r] + 1
                 state["stored_row"][slot], state["stored_rank"][slot] = rows.row[r], rows.rank[r]
-                state["stored_said"][slot] = [*rows.said[r], rows.now[r, 3]]
+                state["stored_said"][slot] = [*rows.said[r], rows.now[r, 3], *rows.age[r]]
+        if kind in (Kind.PREDICT_LEARN, Kind.PREDICT_OBSERVE):
+            state["clock"][0] = rows.number[stop - 1] + 1
         if kind in (Kind.PREDICT_OBSERVE, PREDICT):
             continue
         rows.then[start:stop] = past.units()
@@ -62,6 +66,9 @@ class _Values:
         known = [c >= 0 and s["key_left"][c] < 1 for c in at]
         last = [s["key_last"][c] if k else level[LAST] for c, k in zip(at, known, strict=True)]
         mean = [s["key_mean"][c] if k else level[EMA20] for c, k in zip(at, known, strict=True)]
+        for k, c in enumerate(at):
+            rows.age[r, k] = self._list(c, r) if known[k] else -1
+        moved = [v + self._median(a) for v, a in zip(last, rows.age[r].tolist(), strict=True)]
         bases = [level[MEAN], level[LAST], *last]
         error, left = np.split(s["base_error"], 2)
         bad = np.where(left < 1, error / np.where(left < 1, 1 - left, 1), np.inf)
@@ -93,7 +100,7 @@ class _Values:
         row[layout.first_lag : layout.first_change], row[layout.lean :] = lags, codes
         keys = self._keys(row, rank)
         near = [v for key, held in zip(keys, KEYS, strict=True) for v in self._near(key, held, base)]
-        said = [level[MEAN], level[LAST], level[EMA05], level[EMA20], *last, *mean, *near]
+        said = [level[MEAN], level[LAST], level[EMA05], level[EMA20], *last, *mean, *moved, *near]
         rows.said[r, : len(said)] = said
 
     def change(self, r: int, *, moves: bool) -> None:
@@ -128,11 +135,13 @@ class _Values:
         counted = s["scale"][0] * np.array([1.0, y, residual])
         for f in np.flatnonzero(~np.isnan(rows.rank[r])):
             s["bins"][f, bin_of(rows.rank[r, f])] += counted
-        for c in at:
+        for k, c in enumerate(at):
             if c >= 0:
                 s["cells"][c] += counted
                 s["key_left"][c] *= 0.8
-                s["key_last"][c] = y
+                s["key_last"][c], s["key_moment"][c] = y, self._moment(r, rows.number[r])
+                if rows.age[r, k] >= 0:
+                    self._count(int(rows.age[r, k]), y - rows.said[r, 4 + k])
                 s["key_mean"][c] += 0.2 / (1 - s["key_left"][c]) * (y - s["key_mean"][c])
         s["scale"][0] /= 0.999
         if not first:
@@ -174,6 +183,30 @@ class _Values:
         counts[1], level[MEAN], level[VAR] = 0, 0.0, 0.0
         s["residual"][:] = 0.0, 0.0, 1.0
         return y
+
+    def _moment(self, r: int, number: int) -> float:
+        """Return when row r was, in seconds, or the number where events have no moments."""
+        return float(self.rows.moment[r]) if len(self.rows.moment) else float(number)
+
+    def _list(self, category: int, r: int) -> int:
+        """Return the list of moves for a category whose last value is as old as it is to row r."""
+        age = self._moment(r, self.s["clock"][0]) - self.s["key_moment"][category]
+        if category >= MOVERS or np.isnan(age):
+            return -1
+        return category * AGES + min(int(np.log2(max(age, 1.0))), AGES - 1)
+
+    def _median(self, which: int) -> float:
+        """Return the median of a list of moves, of the two in the middle the one nearer to 0; 0 without a list."""
+        if which < 0:
+            return 0.0
+        category, age = divmod(which, AGES)
+        move = np.sort(self.s["moves"][category, age, : self.s["moved"][category, age]])
+        return float(min(move[(len(move) - 1) // 2], move[len(move) // 2], key=abs))
+
+    def _count(self, which: int, move: float) -> None:
+        category, age = divmod(which, AGES)
+        self.s["moves"][category, age, self.s["moved"][category, age] % MOVES] = move
+        self.s["moved"][category, age] += 1
 
     def _near(self, key: Single, held: str, base: float) -> list[float]:
         """Means of the nearest values and residuals."""

@@ -66,7 +66,7 @@ ABLATIONS: dict[str, dict[str, Ablation]] = {
     },
     "regression": {
         "without_past": Ablation(members=("mean", "last", "slow_mean", "fast_mean")),
-        "without_categories": Ablation(members=("last_*", "mean_*")),
+        "without_categories": Ablation(members=("last_*", "mean_*", "moved_*")),
         "without_neighbours": _NEIGHBOURS,
         "without_squares": Ablation(members=("squares*",)),
         "without_changes": Ablation(members=("changes*",)),
@@ -135,7 +135,7 @@ def without(ablation: Ablation) -> Iterator[None]:
         return log_softmax(np.mean(mixed, axis=0), state["active"]), stack, lead, leads
 
     def run_blend(state: Any, said: np.ndarray, *rest: Any, past: int) -> None:
-        fields = (said.shape[1] - len((*values.member_names(0), *FITTED, *VALUE_NETWORKS))) // 2
+        fields = (said.shape[1] - len((*values.member_names(0), *FITTED, *VALUE_NETWORKS))) // 3
         stay = kept(ablation, (*values.member_names(fields), *FITTED, *VALUE_NETWORKS))
         small = mine.setdefault(id(state["range"]), blend.init(len(stay), len(state["stored"])))
         first = sum(i < past for i in stay)

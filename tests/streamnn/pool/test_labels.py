@@ -32,7 +32,7 @@ def label_stream(events, *, unknown=0.15, seed=0):
     y[rng.random(y.shape) < unknown] = np.nan
     y[rng.random(events) < unknown] = np.nan
     flags = (rng.random((events, PLAIN)) < 0.4).astype(np.float64)
-    return Inputs(x, flags, np.arange(PLAIN, dtype=np.int32)), y, np.arange(events, dtype=np.int64)
+    return Inputs(x, flags, np.arange(PLAIN, dtype=np.int32), np.zeros(0)), y, np.arange(events, dtype=np.int64)
 
 
 def make_pool(preset="fast", *, seed=0, parts=NATIVE):
@@ -43,7 +43,7 @@ def make_pool(preset="fast", *, seed=0, parts=NATIVE):
 def part_of(data, rows):
     """Some rows of a stream."""
     inputs, y, number = data
-    return Inputs(inputs.x[rows], inputs.plain[rows], inputs.field), y[rows], number[rows]
+    return Inputs(inputs.x[rows], inputs.plain[rows], inputs.field, inputs.moment), y[rows], number[rows]
 
 
 def copied(state):
@@ -321,7 +321,8 @@ def test_event_without_any_label_moves_only_input_statistics():
     pool.run(inputs, y, number, singles(60), rate=0.003)
     before = {part: copied(state) for part, state in pool.state.items()}
     nothing = np.full((1, LABELS), np.nan)
-    pool.run(Inputs(inputs.x[:1], inputs.plain[:1], inputs.field), nothing, np.array([60]), singles(1), rate=0.003)
+    one = Inputs(inputs.x[:1], inputs.plain[:1], inputs.field, inputs.moment)
+    pool.run(one, nothing, np.array([60]), singles(1), rate=0.003)
     for name in ("votes", *(spec.name for spec in pool.nets)):
         for key, array in before[name].items():
             np.testing.assert_array_equal(pool.state[name][key], array, err_msg=f"{name}.{key}")
@@ -382,7 +383,7 @@ def test_state_with_a_pool_a_target_is_refused():
 def test_many_inputs_get_smaller_networks(preset):
     """With hundreds of inputs all networks read each input once; predictions come and can be resumed."""
     rng = np.random.default_rng(0)
-    inputs = Inputs(rng.normal(size=(30, 300)), np.zeros((30, 0)), np.zeros(0, dtype=np.int32))
+    inputs = Inputs(rng.normal(size=(30, 300)), np.zeros((30, 0)), np.zeros(0, dtype=np.int32), np.zeros(0))
     y, number = (rng.random((30, 3)) < 0.4).astype(np.float64), np.arange(30)
     pool, other = (LabelPool(preset, numeric=300, plain=0, labels=3, seed=s, parts=NATIVE) for s in (0, 1))
     served, _, _ = pool.run(inputs, y, number, singles(30), rate=0.003)

@@ -6,7 +6,7 @@ import pytest
 from streamnn.heads import TargetSpec
 from streamnn.native.build import CompilerError
 from streamnn.operations import Kind, Operations
-from streamnn.pool import PoolLearner, PoolSpec, maps
+from streamnn.pool import PoolLearner, PoolSpec, maps, values
 from streamnn.pool.inputs import InputPlan
 from streamnn.pool.layout import Layout
 from streamnn.targets import decide
@@ -32,6 +32,14 @@ def growing_stream(events=120):
     labels = obj([f"c{i % (1 + i // 12)}" for i in range(events)])
     labels[::5] = None
     return columns, {"t0": labels}
+
+
+def moments(events):
+    """Moments that come seconds to hours one after the other; some are missing."""
+    seconds = np.cumsum(10 ** np.random.default_rng(0).uniform(0, 4, events)).astype(np.int64)
+    at = np.datetime64("2026-01-01T00:00:00.000000") + seconds * np.timedelta64(1, "s")
+    at[9::10] = np.datetime64("NaT")
+    return at
 
 
 def flat(state):
@@ -336,6 +344,7 @@ def test_cuts_change_no_bit_of_a_value(cuts):
     columns, _ = growing_stream()
     y = np.cumsum(np.random.default_rng(0).normal(size=120))
     y[::5], y[60] = np.nan, 1e6
+    columns["kind"][0] = "k0"  # the fields of the first event are watched
     columns = {name: column[:120] for name, column in columns.items()}
     whole, cut = (make_learner("regression", preset="best", feature_capacity=2) for _ in range(2))
     want, want_loss = drive(whole, columns, {"t0": y}, cuts=[120])
@@ -348,6 +357,7 @@ def test_value_is_saved_and_loaded_bit_by_bit():
     """A value's pool that is saved and loaded goes on to the same bits, with a label still to come."""
     columns, score = numeric_stream(80)
     columns["kind"] = obj([f"k{i % 3}" for i in range(80)])
+    columns["at"] = moments(80)
     labels = {"t0": labels_of("regression", score)}
     labels["t0"][::6] = np.nan
     straight, first = make_learner("regression", preset="best"), make_learner("regression", preset="best")
@@ -363,13 +373,17 @@ def test_value_is_saved_and_loaded_bit_by_bit():
     assert same_bits(straight, second)
 
 
-def test_late_values_are_learned_when_they_come():
+@pytest.mark.parametrize("timed", [True, False])
+def test_late_values_are_learned_when_they_come(timed):
     """Values that come 20 events later are learned from what was kept; the result depends on no chunk."""
     columns, score = numeric_stream(100)
+    columns["kind"] = obj([f"k{i * i % 7}" for i in range(100)])
+    if timed:
+        columns["at"] = moments(100)
     y = labels_of("regression", score)
     outs = []
     for cut in (140, 7):
-        learner = make_learner("regression", preset="best")
+        learner = make_learner("regression", preset="best", feature_capacity=32)
         rows = learner.encode(columns, {"t0": y}, np.arange(100)).rows
         listed, served = late(100, 20), np.full(100, np.nan)
         for at in range(0, len(listed), cut):
@@ -380,6 +394,10 @@ def test_late_values_are_learned_when_they_come():
         outs.append(served)
     assert np.isfinite(outs[0][20:]).sum() >= 79
     np.testing.assert_array_equal(outs[0], outs[1])
+    moves = learner.state_dict()["pools"]["t0"]["arrays"]["values"]["moved"] - values.STILL
+    known = ~np.isnat(columns["at"]) if timed else np.ones(100, dtype=bool)
+    before = [np.flatnonzero(columns["kind"][: max(i - 20, 0)] == columns["kind"][i]) for i in range(100)]
+    assert moves.sum() == sum(known[i] and len(past) > 0 and known[past[-1]] for i, past in enumerate(before))
 
 
 def test_a_thousandth_of_wild_values_leaves_the_rest_alone():

@@ -26,7 +26,7 @@ def wild_values(events, seed=0):
     return y
 
 
-def value_rows(events, layout, members, *, seed=0):
+def value_rows(events, layout, members, *, seed=0, timed=True):
     """Rows as the maps leave them, and empty outputs."""
     chunk = stream(events, plain=layout.plain, seed=seed)
     row, rank = np.zeros((events, layout.width), dtype=np.float32), np.zeros((events, layout.numeric), dtype=np.float32)
@@ -35,8 +35,11 @@ def value_rows(events, layout, members, *, seed=0):
     data = maps.MapRows(chunk.x, chunk.plain, nobody, chunk.number, row, rank, silent)
     maps.run(maps.init(layout, 0), layout, data, singles(events))
     said, used = np.zeros((events, members)), np.full((events, 2), np.nan)
-    now, then = np.zeros((events, 4)), np.zeros((events, 3))
-    return values.ValueRows(chunk.plain, FIELD, wild_values(events), chunk.number, row, rank, said, now, then, used)
+    now, then, age = np.zeros((events, 4)), np.zeros((events, 3)), np.full((events, layout.fields), -1)
+    moment = np.cumsum(np.random.default_rng(seed).exponential(60, events * timed))
+    moment[5::50] = np.nan
+    y = wild_values(events)
+    return values.ValueRows(chunk.plain, FIELD, y, chunk.number, row, rank, said, now, then, used, age, moment)
 
 
 def doubled(rows):
@@ -51,20 +54,21 @@ def assert_states_close(got, want, tolerance):
         np.testing.assert_allclose(got[name], array, rtol=tolerance, atol=tolerance, err_msg=name)
 
 
+@pytest.mark.parametrize("timed", [True, False])
 @pytest.mark.parametrize("listed", LISTS)
-def test_values_equal_reference(listed):
+def test_values_equal_reference(listed, timed):
     """Lags, encodings, members, units and state are those of the plain version, through outliers and a new scale."""
     events = 1200 if listed == "single" else 300
     layout = ValueLayout(4, 4, 2)
     members = len(values.member_names(2)) + 1
-    fast = value_rows(events, layout, members)
+    fast = value_rows(events, layout, members, timed=timed)
     slow = doubled(fast)
     a = values.init(layout, members, 64)
     b = {name: array.copy() for name, array in a.items()}
     operations = LISTS[listed](events)
     values.run(a, layout, fast, operations)
     slow_values.run(b, layout, slow, operations)
-    for name in ("row", "said", "now", "then", "used"):
+    for name in ("row", "said", "now", "then", "used", "age"):
         np.testing.assert_allclose(getattr(fast, name), getattr(slow, name), rtol=1e-5, atol=1e-5, err_msg=name)
     assert_states_close(a, b, 1e-5)
     assert a["counts"][1] < a["counts"][0]  # the new scale was taken as one
@@ -101,7 +105,9 @@ def test_squares_find_a_plane():
     truth = 1.5 + row[:, :3].astype(np.float64) @ [1.0, -2.0, 0.5]
     now, then = np.tile([0.0, 1.0, 1.0, 0.0], (300, 1)), np.tile([0.0, 1.0, 1.0], (300, 1))
     used = np.stack([truth, truth], axis=1)
-    data = values.ValueRows(rows.plain, FIELD, truth, rows.number, row, rows.rank, rows.said, now, then, used)
+    data = values.ValueRows(
+        rows.plain, FIELD, truth, rows.number, row, rows.rank, rows.said, now, then, used, rows.age, rows.moment
+    )
     model = squares.MODELS["squares"]
     state = squares.init(model, layout)
     squares.run(model, state, layout, data, singles(300), first=0)
@@ -117,8 +123,9 @@ def test_changes_since_the_event_before(run):
     row[:, 0] = [1, 1, 3, 0, 3, 7]
     rank[3, 0] = np.nan
     data = values.ValueRows(
-        np.zeros((6, 0)), FIELD[:0], np.arange(6.0), rows.number, row, rank, rows.said, rows.now, rows.then, rows.used
-    )
+        np.zeros((6, 0)), FIELD[:0], np.arange(6.0), rows.number, row, rank, rows.said, rows.now, rows.then, rows.used,
+        rows.age[:, :0], rows.moment,
+    )  # fmt: skip
     state = values.init(layout, rows.said.shape[1], 0)
     run(state, layout, data, singles(5, kind=Kind.PREDICT_LEARN))
     np.testing.assert_allclose(row[:5, layout.first_change], [0, 0, np.sqrt(2), 0, 0], rtol=1e-6)
@@ -127,6 +134,59 @@ def test_changes_since_the_event_before(run):
     run(state, layout, data, Operations(np.full(1, PREDICT, dtype=np.int8), np.array([5]), np.array([6])))
     assert row[5, layout.first_change] == pytest.approx(4 / np.sqrt(5))  # squares 0, 4, 0, 16
     np.testing.assert_array_equal(state["before"], before)
+
+
+@pytest.mark.parametrize("run", [values.run, slow_values.run])
+@pytest.mark.parametrize("timed", [True, False])
+def test_a_value_moves_with_its_age(run, timed):
+    """What a category's value does in a short and in a long time is told apart, by seconds, or by events without moments."""
+    events, layout = 400, ValueLayout(0, 2, 1)
+    rng, members = np.random.default_rng(0), len(values.member_names(1))
+    plain = np.zeros((events, 2))
+    plain[np.arange(events), np.arange(events) // 2 % 2] = 1  # twice the one, then twice the other
+    moment = np.cumsum(rng.choice([3.0, 400.0], events)) if timed else np.zeros(0)
+    clock = moment if timed else np.arange(events, dtype=np.float64)
+    y, truth, last = np.zeros(events), np.zeros(events), {}
+    for i, key in enumerate(plain.argmax(1).tolist()):
+        value, at = last.get(key, (10.0 * key, clock[i]))
+        truth[i] = value + (-7 if clock[i] - at >= 2 ** (6 if timed else 1) else 3)
+        y[i] = truth[i] + (rng.random() < 0.2)
+        last[key] = y[i], clock[i]
+    nothing, unknown = np.zeros((events, 0), dtype=np.float32), np.full((events, 2), np.nan)
+    rows = values.ValueRows(
+        plain, np.zeros(2, dtype=np.int32), y, np.arange(events), np.zeros((events, layout.width), dtype=np.float32), nothing,
+        np.zeros((events, members)), np.zeros((events, 4)), np.zeros((events, 3)), unknown, np.full((events, 1), -1), moment,
+    )  # fmt: skip
+    run(values.init(layout, members, 0), layout, rows, singles(events))
+    moved, still = rows.said[:, values.member_names(1).index("moved_0")], rows.said[:, 4]
+    assert (moved == truth)[200:].mean() > 0.9
+    assert (still == truth).sum() <= 2
+    np.testing.assert_array_equal(moved[:8], still[:8])  # at first all moves are 0
+    np.testing.assert_array_equal(moved[rows.age[:, 0] < 0], still[rows.age[:, 0] < 0])
+
+
+@pytest.mark.parametrize("run", [values.run, slow_values.run])
+def test_moves_of_many_categories_and_of_unknown_moments(run):
+    """Only the first categories have lists; where a moment is missing, or the one of the last value, none counts."""
+    events, layout = 60, ValueLayout(0, values.MOVERS + 1, 1)
+    members = len(values.member_names(1))
+    plain = np.zeros((events, layout.plain))
+    plain[np.arange(events), np.where(np.arange(events) % 2, values.MOVERS, 0)] = 1
+    moment = 10.0 * np.arange(events)
+    moment[20] = np.nan
+    rows = values.ValueRows(
+        plain, np.zeros(layout.plain, dtype=np.int32), np.arange(events) * 2.0, np.arange(events),
+        np.zeros((events, layout.width), dtype=np.float32), np.zeros((events, 0), dtype=np.float32),
+        np.zeros((events, members)), np.zeros((events, 4)), np.zeros((events, 3)), np.full((events, 2), np.nan),
+        np.full((events, 1), -1), moment,
+    )  # fmt: skip
+    state = values.init(layout, members, 0)
+    run(state, layout, rows, singles(events))
+    age = rows.age[:, 0]
+    np.testing.assert_array_equal(np.flatnonzero(age >= 0), [i for i in range(2, 60, 2) if i not in (20, 22)])
+    assert state["moved"].sum() - values.STILL * state["moved"].size == 27
+    assert rows.said[58, values.member_names(1).index("moved_0")] == rows.y[58]
+    np.testing.assert_array_equal(rows.said[3::2, values.member_names(1).index("moved_0")], rows.y[1:-2:2])
 
 
 @pytest.mark.parametrize("listed", LISTS)
