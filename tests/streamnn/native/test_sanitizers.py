@@ -24,7 +24,9 @@ SETS = {
     "layers": [f"{NATIVE}/test_modules.py", *FEW],
     "sweeps": [f"{NATIVE}/test_sweep.py", "-k", "37-19 or 64-5"],
     "networks": [
-        f"{NATIVE}/test_covering.py::test_native_equals_eager[{_name(c)}]" for c in CHOICES[:: len(CHOICES) // 6]
+        f"{NATIVE}/test_covering.py::{test}[{_name(c)}]"
+        for c in CHOICES[:: len(CHOICES) // 6]
+        for test in ("test_steps_agree", "test_long_runs_agree")
     ],
     # each size of a micro-batch is a program of its own, and takes the compiler five seconds
     "micro-batches": [f"{NATIVE}/test_batches.py", "-k", "equals_eager and values or change_no_bit and plain"],
