@@ -242,9 +242,9 @@ def test_replay_test_fails_when_the_model_got_worse(stream, tmp_path, capsys):
 def test_interrupt_writes_checkpoint_and_report(tmp_path):
     """Ctrl-C finishes what is in hand, writes checkpoint and report, exits with 130, and resuming loses nothing."""
     path = tmp_path / "s.csv"
-    write_csv(path, 300_000)
+    write_csv(path, 3_000)
     whole = tmp_path / "whole.jsonl"
-    words = ["replay", path, "--target", "y", "--set", "model.engine=eager", "--limit", "3000"]
+    words = ["replay", path, "--target", "y", "--set", "model.preset=single", "--set", "model.engine=eager"]
     streamnn(*words, "--predictions", whole, cwd=tmp_path, check=0)
     out, report = tmp_path / "p.jsonl", tmp_path / "r.json"
     more = ["--predictions", out, "--report", report, "--checkpoint", tmp_path / "ck", "--resume"]
@@ -263,7 +263,7 @@ def test_interrupt_writes_checkpoint_and_report(tmp_path):
     assert "Traceback" not in err
     figures = json.loads(report.read_text())
     assert figures["interrupted"]
-    assert 0 < figures["events"] < 3000
+    assert 0 < figures["events"] < 3_000
     assert len(read_jsonl(out)) == figures["events"]
     streamnn(*words, *more, cwd=tmp_path, check=0)
     assert out.read_bytes() == whole.read_bytes()

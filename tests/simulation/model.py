@@ -126,6 +126,8 @@ class ExactModel(Model):
 class ExactScores:
     """Scores that are a digest of what was scored, in order."""
 
+    values = 0  # targets that are values, for which categories would be looked up
+
     def __init__(self):
         self.digest = self.scored = 0
 
