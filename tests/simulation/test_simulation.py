@@ -22,7 +22,7 @@ from tests.simulation.workload import SOURCE, draw
 
 SCHEDULES, BLOCKS = 1_600, 8
 KIND_SCHEDULES = 200  # of each kind
-MANY, MANY_BLOCKS = 4_000, 4
+MANY, MANY_BLOCKS = 2_800, 4
 BEFALL = {
     "broker_bounce", "broker_down", "commit", "commit_positions", "committed", "connect", "disk_full", "ends", "kill",
     "kill_at", "metadata", "poll", "power", "power_at", "produce", "produce_full", "sigterm", "take_over", "zombie",
@@ -66,7 +66,7 @@ def test_every_event_counts_once_under_faults(block):
 @pytest.mark.heavy
 @pytest.mark.parametrize("block", range(MANY_BLOCKS))
 def test_many_more_schedules(block):
-    """The same for thousands more."""
+    """The same for a thousand more."""
     for seed in range(SCHEDULES + block, SCHEDULES + MANY, MANY_BLOCKS):
         judged(seed)
 
