@@ -6,7 +6,6 @@ line, when everything before it has been handed out.
 
 import hashlib
 import logging
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,11 +17,10 @@ from connectors.base import Codec
 from connectors.byte_streams import ByteStream, GzipFile, PlainFile
 from connectors.errors import NotYetError, SourceError
 from connectors.recording.layout import Ending, Heading, read_heading, read_line
-from connectors.records import Chunk, IntArray, Record
+from connectors.records import Chunk, Record
 
 _log = logging.getLogger(__name__)
 
-_PAUSE_S = 0.2  # between two attempts to decode
 _PIECE = 1 << 20  # bytes read at a time
 _MOST_BYTES = 1 << 30  # of a line; Kafka's records are far smaller
 
@@ -163,6 +161,7 @@ class RecordingSource:
     def __init__(self, path: Path, codec: Codec) -> None:
         self._path, self._codec = path, codec
         self._reader: RecordingReader | None = None
+        self._undecoded: list[Record] = []  # read, when what decoding needs did not answer
 
     def open(self, offset: int, state: Mapping[str, Any] | None) -> None:
         """Make ready to hand out the record number `offset` next."""
@@ -175,30 +174,26 @@ class RecordingSource:
                 " another folder of checkpoints"
             )
         reader.skip(offset)
+        self._undecoded = []
         self._codec.load({} if state is None else state["codec"])
 
     def poll(self, events: int) -> Chunk | None:
-        """Return the next records."""
+        """Return the next records; none of them while what decoding needs does not answer."""
         reader = self._opened()
-        start = reader.records
-        records = reader.read(events)
+        records = self._undecoded or reader.read(events)
         if not records:
             return None
+        start = reader.records - len(records)
         offsets = np.arange(start, reader.records, dtype=np.int64)
-        chunk = self._decoded(records, offsets, start, reader.records)
+        try:
+            chunk = self._codec.decode(records, offsets, start=start, stop=reader.records)
+        except NotYetError as error:
+            if not self._undecoded:
+                _log.warning("%s; waiting for it", error)
+            self._undecoded = records
+            return self._codec.decode([], offsets[:0], start=start, stop=start)
+        self._undecoded = []
         return replace(chunk, cuts=reader.cuts) if reader.cuts else chunk
-
-    def _decoded(self, records: list[Record], offsets: IntArray, start: int, stop: int) -> Chunk:
-        """Decode; what is needed and does not answer is waited for."""
-        told = False
-        while True:
-            try:
-                return self._codec.decode(records, offsets, start=start, stop=stop)
-            except NotYetError as error:
-                if not told:
-                    _log.warning("%s; waiting for it", error)
-                told = True
-            time.sleep(_PAUSE_S)
 
     def state(self, offset: int) -> dict[str, Any]:
         """Return what `open` needs to go on with record number `offset`."""

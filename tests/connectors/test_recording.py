@@ -9,6 +9,7 @@ import pytest
 
 from connectors import JsonCodec, Origin, Record, Schema, SinkError, SourceError
 from connectors.byte_text import meant, shown
+from connectors.errors import NotYetError
 from connectors.raw import RawCodec
 from connectors.recording import Heading, RecordingReader, RecordingSource, RecordingWriter, Stretch, is_recording
 
@@ -274,3 +275,26 @@ def test_compressed_files_are_plain_gzip(tmp_path):
     path = written(tmp_path / "r.records.jsonl.gz", numbered(2))
     with gzip.open(path) as file:
         assert len(file.readlines()) == 4
+
+
+class Awaiting(RawCodec):
+    """A codec that cannot decode the first few times."""
+
+    def __init__(self, times):
+        self.times = times
+
+    def decode(self, records, offsets, *, start, stop):
+        if len(records) and self.times:
+            self.times -= 1
+            raise NotYetError("the registry does not answer")
+        return super().decode(records, offsets, start=start, stop=stop)
+
+
+def test_what_cannot_be_decoded_yet_is_handed_out_later(tmp_path, caplog):
+    """Meanwhile polls return at once, with nothing; it is told once, and no record is missed or comes twice."""
+    records = numbered(20)
+    source = opened(written(tmp_path / "r.records.jsonl", records), codec=Awaiting(3))
+    polled = [source.poll(8) for _ in range(3)]
+    assert [(len(chunk), chunk.start, chunk.stop) for chunk in polled] == [(0, 0, 0)] * 3
+    assert caplog.text.count("the registry does not answer; waiting for it") == 1
+    assert everything(source, 8) == records

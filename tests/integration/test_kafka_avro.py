@@ -80,6 +80,14 @@ def avro(folder, **settings):
     (folder / "run.toml").write_text(text.replace("[kafka]\n", f"[kafka]\n{lines}", 1))
 
 
+def framed_topic(folder, bootstrap, url):
+    """A topic whose records name schemas of a registry, and a configuration; returns the topic, and that of dead letters."""
+    source = topic(folder, bootstrap, struct.pack(">bI", 0, NUMBER))
+    _, dead = configured(folder, bootstrap, source, delivery="transactional")
+    avro(folder, registry_url=url)
+    return source, dead
+
+
 @pytest.mark.parametrize("framed", [False, True])
 def test_avro_records_are_learned_and_replayed(bootstrap, registry, tmp_path, monkeypatch, framed):
     """What is no datum is a dead letter with its reason; record and replay repeat the run bit for bit."""
@@ -105,9 +113,7 @@ def test_avro_records_are_learned_and_replayed(bootstrap, registry, tmp_path, mo
 def test_a_registry_that_refuses_ends_the_run(bootstrap, registry, tmp_path, monkeypatch):
     """The message names the registry, nothing is a dead letter, and the next run goes on from the same record."""
     url, _, status = registry
-    source = topic(tmp_path, bootstrap, struct.pack(">bI", 0, NUMBER))
-    _, dead = configured(tmp_path, bootstrap, source, delivery="transactional")
-    avro(tmp_path, registry_url=url)
+    _, dead = framed_topic(tmp_path, bootstrap, url)
     status[NUMBER] = 401
     assert f"the schema registry at {url} refuses" in stops(tmp_path, 1)
     library = helpers.library("confluent-kafka", bootstrap)
@@ -121,9 +127,7 @@ def test_a_registry_that_refuses_ends_the_run(bootstrap, registry, tmp_path, mon
 def test_a_registry_that_is_away_is_waited_for(bootstrap, registry, tmp_path, monkeypatch):
     """Meanwhile the process is alive, says so, and ends well when it is told to; nothing is lost, and nothing a dead letter."""
     url, asked, status = registry
-    source = topic(tmp_path, bootstrap, struct.pack(">bI", 0, NUMBER))
-    _, dead = configured(tmp_path, bootstrap, source, delivery="transactional")
-    avro(tmp_path, registry_url=url)
+    source, dead = framed_topic(tmp_path, bootstrap, url)
     status[OTHER] = 503
     frame = struct.pack(">bI", 0, OTHER)
     more = [frame + datum({"f0": float(i), "f1": 1.0, "f2": None, "y": i % 2}) for i in range(10)]
