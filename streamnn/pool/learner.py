@@ -1,7 +1,8 @@
 """The pool as a learner: named columns in, served predictions out, one state that holds everything learned.
 
 It has the face of `streamnn.learner.Learner`: `encode` a chunk, then `run` operations over its rows. Single events and
-micro-batches run on the same C parts; inputs and classes grow without compiling.
+micro-batches run on the same C parts; inputs and classes grow without compiling. A micro-batch is predicted as events
+are whose labels are late: with the same weights, each event among the inputs that came before it; then it is learned.
 
 Axes: K events of a chunk, F input capacity of the index, W head width, C class capacity.
 """

@@ -301,19 +301,16 @@ void run(int64_t ops, const int8_t *kind, const int64_t *start, const int64_t *s
         known = 1;
       }
       if (!known) transform(&s, &z, x + r * F, plain + r * z.P, row + r * z.D, q + r * F, logp + r * stride);
-    }
-    if (kind[o] == PREDICT) continue;
-    for (int64_t r = start[o]; r < stop[o]; r++) {
-      if (kind[o] != LEARN) observe(&s, &z, x + r * F);
+      if (kind[o] != PREDICT_LEARN && kind[o] != PREDICT_OBSERVE) continue;
+      observe(&s, &z, x + r * F);
       /* a row without a label yet is kept as it was served, for the label that may come */
-      if (kind[o] != LEARN && S && (kind[o] == PREDICT_OBSERVE || label[r] < 0)) {
-        int64_t slot = number[r] % S;
+      if (S && (kind[o] == PREDICT_OBSERVE || label[r] < 0)) {
         s.stored[slot] = number[r] + 1;
         memcpy(s.stored_row + slot * z.D, row + r * z.D, z.D * sizeof(float));
         memcpy(s.stored_q + slot * F, q + r * F, F * sizeof(float));
       }
     }
-    if (kind[o] == PREDICT_OBSERVE) continue;
+    if (kind[o] == PREDICT_OBSERVE || kind[o] == PREDICT) continue;
     for (int64_t r = start[o]; r < stop[o] && z.C; r++)
       if (label[r] >= 0) learn(&s, &z, row + r * z.D, q + r * F, label[r]);
   }

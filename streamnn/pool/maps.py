@@ -12,7 +12,8 @@ and the log-probabilities of eight members (six neighbour votes, naive Bayes, On
             Q, decayed by .999 a label
 
 Missing values give 0 everywhere and count in nothing. A label that comes late updates the tables with what the event's
-row was when it was served, which is kept for the last `pending` events.
+row was when it was served, which is kept for the last `pending` events. In a micro-batch each event's inputs count before
+the next one's row is made, as they do where labels are late; its label counts at the end.
 
 Axes: K rows, F numeric inputs, P plain inputs, C class capacity, D feature columns, S pending events.
 """

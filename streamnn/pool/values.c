@@ -271,7 +271,9 @@ void run(int64_t ops, const int8_t *kind, const int64_t *start, const int64_t *s
       }
       predict(&s, &z, plain + r * z.P, field, row + r * z.D, rank + r * F, said + r * M, now + 4 * r, age + r * z.K,
               z.timed ? moment[r] : 0.0);
-      change(&s, &z, row + r * z.D, rank + r * F, kind[o] == PREDICT_LEARN || kind[o] == PREDICT_OBSERVE);
+      int observed = kind[o] == PREDICT_LEARN || kind[o] == PREDICT_OBSERVE;
+      change(&s, &z, row + r * z.D, rank + r * F, observed);
+      if (observed) s.clock[0] = number[r] + 1;
       if (S && (kind[o] == PREDICT_OBSERVE || (kind[o] == PREDICT_LEARN && isnan(y[r])))) {
         double *to = s.stored_said + slot * wide;
         s.stored[slot] = number[r] + 1;
@@ -282,7 +284,6 @@ void run(int64_t ops, const int8_t *kind, const int64_t *start, const int64_t *s
         for (int64_t k = 0; k < z.K; k++) to[M + 1 + k] = (double)age[r * z.K + k];
       }
     }
-    if (stop[o] > start[o] && (kind[o] == PREDICT_LEARN || kind[o] == PREDICT_OBSERVE)) s.clock[0] = number[stop[o] - 1] + 1;
     if (kind[o] == PREDICT_OBSERVE || kind[o] == PREDICT) continue;
     double mean = s.level[MEAN], deviation = s.level[VAR] > 0 ? sqrt(s.level[VAR]) : 0.0;
     double residual = s.residual[2] < 1.0 ? s.residual[0] / (1.0 - s.residual[2]) : 0.0;

@@ -10,7 +10,7 @@ from streamnn.operations import Kind, Operations
 from streamnn.pool.layout import Arrays, Layout
 from streamnn.pool.maps import BINS, RING, WINDOW, MapRows
 from streamnn.pool.mixer import FLOOR
-from streamnn.pool.reference.common import PREDICT, Vector, log_softmax
+from streamnn.pool.reference.common import Vector, log_softmax
 
 ALPHAS = (0.05, 0.2)
 NEIGHBOURS = (1, 5, 15)
@@ -32,16 +32,13 @@ def run(state: Arrays, layout: Layout, rows: MapRows, operations: Operations) ->
                 rows.row[r, : len(row)] = row  # a pool for values writes the rest
                 if layout.classes:
                     rows.logp[r, :8] = members
-        if kind == PREDICT:
-            continue
-        for r in group:
-            if kind != Kind.LEARN:
-                maps.observe(rows.x[r])
-                if room and (kind == Kind.PREDICT_OBSERVE or rows.label[r] < 0):
-                    slot = rows.number[r] % room
-                    state["stored"][slot] = rows.number[r] + 1
-                    state["stored_row"][slot], state["stored_rank"][slot] = rows.row[r], rows.rank[r]
-        if kind != Kind.PREDICT_OBSERVE and layout.classes:
+            if kind not in (Kind.PREDICT_LEARN, Kind.PREDICT_OBSERVE):
+                continue
+            maps.observe(rows.x[r])
+            if room and (kind == Kind.PREDICT_OBSERVE or rows.label[r] < 0):
+                state["stored"][slot] = rows.number[r] + 1
+                state["stored_row"][slot], state["stored_rank"][slot] = rows.row[r], rows.rank[r]
+        if kind in (Kind.PREDICT_LEARN, Kind.LEARN) and layout.classes:
             for r in group:
                 if rows.label[r] >= 0:
                     maps.learn(rows.row[r], rows.rank[r], int(rows.label[r]))

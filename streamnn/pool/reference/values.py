@@ -33,14 +33,15 @@ def run(state: Arrays, layout: ValueLayout, rows: ValueRows, operations: Operati
                 rows.age[r] = kept[rows.said.shape[1] + 1 :]
                 continue
             past.predict(r)
-            past.change(r, moves=kind in (Kind.PREDICT_LEARN, Kind.PREDICT_OBSERVE))
+            observed = kind in (Kind.PREDICT_LEARN, Kind.PREDICT_OBSERVE)
+            past.change(r, moves=observed)
+            if observed:
+                state["clock"][0] = rows.number[r] + 1
             waits = kind == Kind.PREDICT_OBSERVE or (kind == Kind.PREDICT_LEARN and np.isnan(rows.y[r]))
             if room and waits:
                 state["stored"][slot] = rows.number[r] + 1
                 state["stored_row"][slot], state["stored_rank"][slot] = rows.row[r], rows.rank[r]
                 state["stored_said"][slot] = [*rows.said[r], rows.now[r, 3], *rows.age[r]]
-        if kind in (Kind.PREDICT_LEARN, Kind.PREDICT_OBSERVE):
-            state["clock"][0] = rows.number[stop - 1] + 1
         if kind in (Kind.PREDICT_OBSERVE, PREDICT):
             continue
         rows.then[start:stop] = past.units()

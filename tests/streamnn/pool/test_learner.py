@@ -177,6 +177,24 @@ def test_input_that_would_break_the_statistics_is_refused(cuts):
     assert np.isfinite(np.array(served[2:30])).all()
 
 
+@pytest.mark.parametrize("kinds", [("multiclass",), ("regression",), ("binary", "binary")])
+def test_a_micro_batch_is_served_as_events_whose_labels_are_late(kinds):
+    """Inputs count at once, within the batch too: only what is learned waits for its end."""
+    columns, score = numeric_stream(96)
+    columns["kind"] = obj([f"k{i % 5}" for i in range(96)])
+    specs = tuple(TargetSpec(f"t{i}", kind) for i, kind in enumerate(kinds))
+    labels = {spec.name: labels_of(spec.kind, score * (-1.0) ** i) for i, spec in enumerate(specs)}
+    learners = [PoolLearner(PoolSpec(targets=specs, preset="fast", class_capacity=4)) for _ in range(2)]
+    for learner in learners:
+        drive(learner, columns, labels, cuts=[64], batch=16)
+    rest = {n: c[64:] for n, c in columns.items()}, {n: c[64:] for n, c in labels.items()}
+    rows = [learner.encode(*rest, np.arange(64, 96), batch=32).rows for learner in learners]
+    one = learners[0].run(rows[0], Operations.of([(Kind.PREDICT_LEARN, 0, 32)]), rate=0.003)
+    each = learners[1].run(rows[1], singles(32, kind=Kind.PREDICT_OBSERVE), rate=0.003)
+    np.testing.assert_array_equal(one.served, each.served)
+    assert len(np.unique(one.served[:, 0])) > 16
+
+
 def test_refused_rows_leave_their_batch():
     """A micro-batch with a row that is refused is learned as one batch of the others."""
     columns, score = numeric_stream(16)

@@ -183,17 +183,19 @@ def test_unlabelled_events_move_input_statistics_only():
 
 @pytest.mark.parametrize("size", [1, 8, 32])
 def test_micro_batches(size):
-    """A batch is predicted with what was learned before it, and batches of one are single events to the last bit."""
+    """All of a batch is predicted by what was learned before it, each event with the inputs that came before it."""
     chunk = stream(256)
-    pool, other = make_pool("fast"), make_pool("fast")
+    pool, asked, watching = make_pool("fast"), make_pool("fast"), make_pool("fast")
     served, loss = pool.run(chunk, batches(256, size), rate=0.003)
     assert np.isfinite(loss).all()
     for at in range(0, 256, size):
-        rows = part(chunk, slice(at, at + size))
-        asked = other.predict(rows)
-        other.run(rows, batches(size, size), rate=0.003)
-        np.testing.assert_array_equal(served[at : at + size], asked)
-    assert same_state(pool, other)
+        watching.load_state_dict(asked.state_dict())
+        for i in range(at, at + size):
+            row = part(chunk, slice(i, i + 1))
+            np.testing.assert_array_equal(served[i : i + 1], watching.predict(row))
+            watching.run(row, singles(1, kind=Kind.PREDICT_OBSERVE), rate=0.003)
+        asked.run(part(chunk, slice(at, at + size)), batches(size, size), rate=0.003)
+    assert same_state(pool, asked)
     if size == 1:
         single = make_pool("fast")
         single.run(chunk, singles(256), rate=0.003)
