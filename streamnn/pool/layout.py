@@ -1,7 +1,6 @@
 """Where things lie in a feature row, and how arrays move when there is more to hold.
 
-A feature row is [plain P][Z F][E.05 F][E.2 F][sin F][cos F][sin 2 F][cos 2 F][votes Z 3V][votes Q 3V][target F V],
-with V = 1 column for two classes and V = C otherwise. Blocks keep their order when they grow, so sums in the order of
+A feature row is [plain P][Z F][E.05 F][E.2 F][sin F][cos F][sin 2 F][cos 2 F][target F V], with V = 1 column for two classes and V = C otherwise. Blocks keep their order when they grow, so sums in the order of
 columns keep their bits.
 
 Axes: F numeric inputs, P plain inputs (0/1 of a category), C class capacity, D columns of a row.
@@ -50,13 +49,13 @@ class Layout:
 
     @property
     def lean(self) -> int:
-        """Columns in front of the votes."""
+        """Columns in front of the target encodings."""
         return self.plain + PER_INPUT * self.numeric
 
     @property
     def width(self) -> int:
         """D: columns of a feature row."""
-        return self.lean + 6 * self.views + (self.numeric * self.views if self.targets else 0)
+        return self.lean + (self.numeric * self.views if self.targets else 0)
 
     def holds(self, *, numeric: int, plain: int, classes: int) -> bool:
         """Tell whether so much fits."""
@@ -76,24 +75,18 @@ class Layout:
         parts = [np.arange(self.plain)]
         parts += [larger.plain + b * larger.numeric + np.arange(self.numeric) for b in range(PER_INPUT)]
         classes = self._classes(larger)
-        parts += [larger.lean + b * larger.views + classes for b in range(6)]
         if self.targets:
-            first = larger.lean + 6 * larger.views
             for f in range(self.numeric):
-                at = first + f * larger.views + classes
+                at = larger.lean + f * larger.views + classes
                 parts.append(at if larger.targets else np.full(len(classes), -1))
         return np.concatenate(parts).astype(np.int64)
 
     def fresh(self, larger: "Layout") -> IntArray:
         """List the columns of a larger layout that belong to classes without a place in this one."""
         new = np.arange(self.classes, larger.classes)
-        if larger.classes <= 2 or not len(new):
+        if larger.classes <= 2 or not len(new) or not larger.targets or not self.numeric:
             return np.zeros(0, dtype=np.int64)
-        parts = [larger.lean + b * larger.views + new for b in range(6)]
-        if larger.targets:
-            first = larger.lean + 6 * larger.views
-            parts += [first + f * larger.views + new for f in range(self.numeric)]
-        return np.concatenate(parts).astype(np.int64)
+        return np.concatenate([larger.lean + f * larger.views + new for f in range(self.numeric)]).astype(np.int64)
 
     def _classes(self, larger: "Layout") -> IntArray:
         """Where the class columns of one block lie in the larger layout's block."""

@@ -1,7 +1,7 @@
 /* Feature maps and the members that read the same tables; see maps.py for the formulas.
 
    Axes: F numeric inputs, P plain inputs (0/1 of a category), G = P + F key entries, C class capacity, D features.
-   Feature row: [plain P][Z F][E.05 F][E.2 F][sin F][cos F][sin 2 F][cos 2 F][votes Z 3V][votes Q 3V][target F V]
+   Feature row: [plain P][Z F][E.05 F][E.2 F][sin F][cos F][sin 2 F][cos 2 F][target F V]
    where V is 1 for two classes and C otherwise. Members: six neighbour counts, naive Bayes, OneR. */
 
 #define RING 1104 /* values kept per input: the window and those that left it since the last refresh */
@@ -95,8 +95,8 @@ static inline double rank(const State *s, int64_t f, double x) {
   return 1.7 * ((double)(low + high) / (double)n - 1.0);
 }
 
-/* Votes of one key window: three features groups and three members. */
-static void vote(const State *s, const Sizes *z, const float *keys, const float *q, int64_t active, float *out, double *logp) {
+/* Votes of one key window: three members. */
+static void vote(const State *s, const Sizes *z, const float *keys, const float *q, int64_t active, double *logp) {
   int64_t C = z->C, near[NEAR], votes[C];
   float far[NEAR];
   int64_t stored = s->counts[1] < WINDOW ? s->counts[1] : WINDOW;
@@ -105,12 +105,8 @@ static void vote(const State *s, const Sizes *z, const float *keys, const float 
   for (int64_t i = 0; i < 3; i++) {
     int64_t k = NEIGHBOURS[i] < found ? NEIGHBOURS[i] : found;
     for (; at < k; at++) votes[s->labels[near[at]]]++;
-    double part = 2.0 / (k ? k : 1), smooth = active ? 0.5 / active : 0.0, den = k + 0.5;
-    for (int64_t c = 0; c < C; c++) {
-      if (C > 2) out[i * C + c] = s->active[c] && k ? (float)(part * votes[c] - 1.0) : 0.0f;
-      logp[i * C + c] = s->active[c] ? log_of((votes[c] + smooth) / den) : FLOOR;
-    }
-    if (C == 2) out[i] = s->active[1] && k ? (float)(part * votes[1] - 1.0) : 0.0f;
+    double smooth = active ? 0.5 / active : 0.0, den = k + 0.5;
+    for (int64_t c = 0; c < C; c++) logp[i * C + c] = s->active[c] ? log_of((votes[c] + smooth) / den) : FLOOR;
   }
 }
 
@@ -163,10 +159,9 @@ static void transform(State *s, const Sizes *z, const double *x, const double *p
   }
   for (int64_t f = 0; f < F; f++)
     if (isnan(x[f])) wave[f] = wave[F + f] = wave[2 * F + f] = wave[3 * F + f] = 0.0f;
-  float *votes = wave + 4 * F;
   if (!C) return; /* a pool without classes has no votes and no tables here */
-  vote(s, z, s->keys_z, row, active, votes, logp);
-  vote(s, z, s->keys_q, key, active, votes + 3 * V, logp + 3 * C);
+  vote(s, z, s->keys_z, row, active, logp);
+  vote(s, z, s->keys_q, key, active, logp + 3 * C);
 
   double p[F * C + 1], ratio[F * C + 1], log_prior[C], bayes[C], rule[C];
   tables(s, z, q, p, log_prior, active);
@@ -192,7 +187,7 @@ static void transform(State *s, const Sizes *z, const double *x, const double *p
     logp[7 * C + c] = r < FLOOR ? FLOOR : r;
   }
   if (!z->targets) return;
-  float *target = votes + 6 * V;
+  float *target = wave + 4 * F;
   for (int64_t f = 0; f < F; f++)
     for (int64_t v = 0; v < V; v++) {
       int64_t c = C == 2 ? 1 : v;

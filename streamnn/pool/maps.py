@@ -1,13 +1,13 @@
 """Causal feature maps and the count members that read the same tables.
 
 An event's features may count its own inputs, never its label. In: raw rows, labels in their order. Out: feature rows
-and the log-probabilities of eight members (six neighbour votes, naive Bayes, OneR).
+and the log-probabilities of eight members: six of the votes of the nearest 1, 5 and 15 of the last 1,000 labelled events, by Z
+and by Q, naive Bayes, and OneR.
 
     Z       (x - mean) / deviation over all the past, clipped to +-5; a value 10 deviations out is pulled in first
     E.a     the same against exponential mean and deviation, a = .05 and .2, without bias at the start
     waves   sin Z, cos Z, sin 2 Z, cos 2 Z
     Q       1.7 (2 r - 1), r the mid-rank among the last 1,000 values, refreshed every 50 events (sooner at the start)
-    votes   2 votes / k - 1 of the nearest k = 1, 5, 15 of the last 1,000 labelled events, on Z and on Q
     target  .7 clip(log p - log prior, +-3), p = (n + prior) / (sum n + 1), n counts of the class in one of 16 bins of
             Q, decayed by .999 a label
 

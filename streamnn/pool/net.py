@@ -36,7 +36,7 @@ class NetSpec:
         beta2: decay of Adam's second moments.
         again: events of the past learned after each event, each a step of its own.
         window: they are drawn from the last so many events, at most 1,000; 0 from all the past.
-        lean: leave votes and target encodings out of the input.
+        lean: leave target encodings out of the input.
         narrow: use the plain inputs and Z alone.
         objective: what it learns: classes, labels (several 0/1), or a value by Huber or absolute loss.
         residual: a value's residual instead of the value.

@@ -58,11 +58,10 @@ class _Maps:
         as_is = np.where(np.isnan(plain), 0.0, plain)
         key_z = np.concatenate([as_is, z]).astype(np.float32)
         key_q = np.concatenate([as_is.astype(np.float32), np.where(known, rank, np.float32(0))])
-        votes_z, by_z = self._vote(self.s["keys_z"], key_z)
-        votes_q, by_q = self._vote(self.s["keys_q"], key_q)
+        by_z, by_q = self._vote(self.s["keys_z"], key_z), self._vote(self.s["keys_q"], key_q)
         p, log_prior = self._tables(rank)
         ratio = np.log(np.maximum(p, 1e-300)) - log_prior
-        parts = [as_is, scores.ravel(), waves.ravel(), votes_z, votes_q]
+        parts = [as_is, scores.ravel(), waves.ravel()]
         if layout.targets:
             exists = (self.s["active"] > 0) & known[:, None]
             columns = np.where(exists, 0.7 * np.clip(ratio, -3, 3), 0.0)
@@ -144,8 +143,8 @@ class _Maps:
         low, high = np.searchsorted(values, x, side="left"), np.searchsorted(values, x, side="right")
         return float(1.7 * ((low + high) / n - 1))
 
-    def _vote(self, keys: Single, key: Single) -> tuple[Vector, Vector]:
-        """Votes of the nearest in one window: features [3 V] and log-probabilities [3, C]."""
+    def _vote(self, keys: Single, key: Single) -> Vector:
+        """Votes of the nearest in one window: log-probabilities [3, C]."""
         s, classes = self.s, self.layout.classes
         stored = min(int(s["counts"][1]), WINDOW)
         distance = np.zeros(stored, dtype=np.float32)
@@ -153,16 +152,14 @@ class _Maps:
             distance += (key[g] - keys[g, :stored]) ** 2
         near = s["labels"][np.argsort(distance, kind="stable")]
         exists, active = s["active"] > 0, int(s["active"].sum())
-        features, logp = [], []
+        logp = []
         for neighbours in NEIGHBOURS:
             k = min(neighbours, stored)
             votes = np.bincount(near[:k], minlength=classes).astype(np.float64)
-            share = np.where(exists & (k > 0), 2 * votes / max(k, 1) - 1, 0.0)
-            features.append(share[1:2] if classes == 2 else share)
             smooth = 0.5 / active if active else 0.0
             with np.errstate(divide="ignore"):
                 logp.append(np.where(exists, np.log((votes + smooth) / (k + 0.5)), FLOOR))
-        return np.concatenate(features), np.array(logp)
+        return np.array(logp)
 
     def _tables(self, rank: Single) -> tuple[Vector, Vector]:
         """Class probabilities by each input's bin [F, C] (the prior where it is missing), and the log-prior [C]."""

@@ -35,7 +35,7 @@ class Ablation:
     """What is left out.
 
     Attributes:
-        columns: feature maps whose columns are 0: "exponential", "waves", "votes" or "target".
+        columns: feature maps whose columns are 0: "exponential", "waves" or "target".
         members: names of members that are not mixed, * standing for any letters; networks go on learning.
         mixtures: those of `MIXTURES` whose mean is served; none = the mean of all members' log-probabilities.
         sets: whether label sets that have been seen are preferred.
@@ -51,7 +51,7 @@ _NEIGHBOURS, _REPLAY = Ablation(members=("nn*",)), Ablation(members=("*_replay*"
 _ALL_NETWORKS = Ablation(members=("net", "net_*", "value", "value_*", "residual", "residual_*"))
 ABLATIONS: dict[str, dict[str, Ablation]] = {
     "classification": {
-        **{f"without_{name}": Ablation(columns=(name,)) for name in ("exponential", "waves", "votes", "target")},
+        **{f"without_{name}": Ablation(columns=(name,)) for name in ("exponential", "waves", "target")},
         "without_neighbours": _NEIGHBOURS,
         "without_bayes_and_rule": Ablation(members=("naive_bayes", "one_rule")),
         "without_linear": Ablation(members=linear.MEMBERS),
@@ -94,12 +94,11 @@ CONTROLS: dict[str, Callable[[int], Any]] = {
 
 def columns(layout: Layout, name: str) -> slice:
     """Tell where a feature map's columns lie in a row."""
-    f, p, votes = layout.numeric, layout.plain, layout.lean + 6 * layout.views
+    f, p = layout.numeric, layout.plain
     return {
         "exponential": slice(p + f, p + 3 * f),
         "waves": slice(p + 3 * f, p + 7 * f),
-        "votes": slice(layout.lean, votes),
-        "target": slice(votes, layout.width),
+        "target": slice(layout.lean, layout.width),
     }[name]
 
 
