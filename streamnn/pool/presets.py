@@ -14,7 +14,7 @@ PRESETS: tuple[Preset, ...] = get_args(Preset)
 THIRD = 1 / 3  # of the pool's rate: networks that learn the past again take smaller steps
 
 PLAIN = NetSpec(name="net", beta2=0.99)
-REPLAY = NetSpec(name="net_replay", rate=THIRD, again=3)
+REPLAY = NetSpec(name="net_replay", rate=THIRD, again=3, lean=True)
 NETWORKS: dict[Preset, tuple[NetSpec, ...]] = {
     "single": (PLAIN,),
     "lite": (PLAIN,),
