@@ -60,22 +60,11 @@ class ClassPool:
         self.preset, self.seed, self.parts = preset, seed, parts
         self.nets = NETWORKS[preset]
         self._first = (numeric, plain, classes)
-        exact = Layout(numeric, plain, classes, self._targets(classes))
-        self.layout = exact
+        self.layout = Layout(numeric, plain, classes, self._targets(classes))
         self._counts = preset != "single"
         before = (*maps.MEMBERS, *linear.MEMBERS, *tables.MEMBERS) if self._counts else ()
         self.members = (*before, *(spec.name for spec in self.nets))
-        sample = any(spec.again and not spec.window for spec in self.nets)
-        states = {
-            "maps": maps.init(self.layout, 0),
-            "linear": linear.init(self.layout),
-            "tables": tables.init(self.layout, 0),
-            "mixer": mixer.init(len(self.members), classes, 0),
-            "replay": replay.init(self.layout.width, values=0, outputs=0, sample=sample),
-        }
-        for i, spec in enumerate(self.nets):
-            states[spec.name] = net.init(spec, exact, classes, seed=self._seed(i))
-        self.state: dict[str, Arrays] = states
+        self.state = self._fresh(self.layout)
 
     @property
     def parameters(self) -> int:
@@ -186,11 +175,25 @@ class ClassPool:
         Raises:
             ValueError: the state belongs to another pool.
         """
-        arrays = state["arrays"]
-        check_arrays(arrays, self.state, mixture="mixer")
-        numeric, plain, classes, targets = state["layout"]
-        self.layout = Layout(numeric, plain, classes, bool(targets))
+        arrays, (numeric, plain, classes, targets) = state["arrays"], state["layout"]
+        layout = Layout(numeric, plain, classes, bool(targets))
+        check_arrays(arrays, self._fresh(layout))
+        self.layout = layout
         self.state = {part: {name: np.array(a) for name, a in held.items()} for part, held in arrays.items()}
+
+    def _fresh(self, layout: Layout) -> dict[str, Arrays]:
+        """Return the state of a pool of these sizes that has seen nothing."""
+        sample = any(spec.again and not spec.window for spec in self.nets)
+        states = {
+            "maps": maps.init(layout, 0),
+            "linear": linear.init(layout),
+            "tables": tables.init(layout, 0),
+            "mixer": mixer.init(len(self.members), layout.classes, 0),
+            "replay": replay.init(layout.width, values=0, outputs=0, sample=sample),
+        }
+        for i, spec in enumerate(self.nets):
+            states[spec.name] = net.init(spec, layout, layout.classes, seed=self._seed(i))
+        return states
 
     def _rows(self, chunk: Chunk) -> maps.MapRows:
         """Make room for what the maps say of each row."""
@@ -268,24 +271,27 @@ def check_parts(found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
         )
 
 
-def check_arrays(found: Mapping[str, Arrays], expected: Mapping[str, Arrays], *, mixture: str) -> None:
-    """Refuse parts of another version, or a mixture of other members: in C arrays would be read beyond their ends.
+def check_arrays(found: Mapping[str, Arrays], expected: Mapping[str, Arrays]) -> None:
+    """Refuse parts of another version: in C arrays would be read beyond their ends.
 
     Args:
         found: part -> arrays of the state.
-        expected: part -> arrays of the pool.
-        mixture: the part that mixes members.
+        expected: the same of a pool of the same sizes that has seen nothing.
 
     Raises:
-        ValueError: parts, names of arrays or the number of members differ.
+        ValueError: parts, or names or shapes of their arrays differ. What waits for labels (`stored*`) has room or none.
     """
     check_parts(found, expected)
-    other = [part for part, arrays in expected.items() if found[part].keys() != arrays.keys()]
-    if other or found[mixture]["hedge"].shape != expected[mixture]["hedge"].shape:
+    other = [part for part, arrays in expected.items() if _shapes(found[part]) != _shapes(arrays)]
+    if other:
         raise ValueError(
-            f"the state's {', '.join(other) or 'members'} are not those of this version; use the version that wrote it,"
+            f"the state's {', '.join(other)} are not those of this version; use the version that wrote it,"
             " or start afresh in another folder"
         )
+
+
+def _shapes(arrays: Arrays) -> dict[str, tuple[int, ...]]:
+    return {name: a.shape[1:] if name.startswith("stored") else a.shape for name, a in arrays.items()}
 
 
 def widened(x: FloatArray, columns: int) -> FloatArray:

@@ -35,22 +35,12 @@ class LabelPool:
     def __init__(self, preset: Preset, *, numeric: int, plain: int, labels: int, seed: int, parts: Parts) -> None:
         self.preset, self.seed, self.parts, self.labels = preset, seed, parts, labels
         self._first = (numeric, plain, labels)
-        self.layout = layout = Layout(numeric, plain, 0, False)
+        self.layout = Layout(numeric, plain, 0, False)
         self.nets = LABEL_NETWORKS[preset]
-        if layout.lean > WIDE:
+        if self.layout.lean > WIDE:
             self.nets = NARROW_LABEL_NETWORKS[preset]
         self.members = (*votes.MEMBERS, *(spec.name for spec in self.nets))
-        self.state: dict[str, Arrays] = {
-            "maps": maps.init(layout, 0),
-            "votes": votes.init(layout, labels),
-            "mixer": label_mixer.init(len(self.members), labels, 0),
-            "sets": label_sets.init(labels),
-            "replay": replay.init(
-                layout.width, values=1, outputs=labels, sample=any(s.again and not s.window for s in self.nets)
-            ),
-        }
-        for i, spec in enumerate(self.nets):
-            self.state[spec.name] = net.init(spec, layout, labels, seed=self._seed(i), objective=spec.objective)
+        self.state = self._fresh(self.layout)
 
     @property
     def parameters(self) -> int:
@@ -126,10 +116,25 @@ class LabelPool:
         Raises:
             ValueError: the state belongs to another pool.
         """
-        check_arrays(state["arrays"], self.state, mixture="mixer")
         numeric, plain = state["layout"]
-        self.layout = Layout(numeric, plain, 0, False)
+        layout = Layout(numeric, plain, 0, False)
+        check_arrays(state["arrays"], self._fresh(layout))
+        self.layout = layout
         self.state = {part: {name: np.array(a) for name, a in held.items()} for part, held in state["arrays"].items()}
+
+    def _fresh(self, layout: Layout) -> dict[str, Arrays]:
+        """Return the state of a pool of these sizes that has seen nothing."""
+        labels, sample = self.labels, any(s.again and not s.window for s in self.nets)
+        states = {
+            "maps": maps.init(layout, 0),
+            "votes": votes.init(layout, labels),
+            "mixer": label_mixer.init(len(self.members), labels, 0),
+            "sets": label_sets.init(labels),
+            "replay": replay.init(layout.width, values=1, outputs=labels, sample=sample),
+        }
+        for i, spec in enumerate(self.nets):
+            states[spec.name] = net.init(spec, layout, labels, seed=self._seed(i), objective=spec.objective)
+        return states
 
     def _rows(self, inputs: Inputs, y: FloatArray, number: IntArray) -> maps.MapRows:
         layout, events = self.layout, len(y)

@@ -1,7 +1,7 @@
 """Where things lie in a feature row, and how arrays move when there is more to hold.
 
-A feature row is [plain P][Z F][E.05 F][E.2 F][sin F][cos F][sin 2 F][cos 2 F][target F V], with V = 1 column for two classes and V = C otherwise. Blocks keep their order when they grow, so sums in the order of
-columns keep their bits.
+A feature row is [plain P][Z F][E.05 F][E.2 F][sin F][cos F][sin 2 F][cos 2 F][target F V], with V = 1 column for two
+classes and V = C otherwise. Blocks keep their order when they grow, so sums in the order of columns keep their bits.
 
 Axes: F numeric inputs, P plain inputs (0/1 of a category), C class capacity, D columns of a row.
 """
@@ -74,19 +74,21 @@ class Layout:
         """Tell where each column of a row lies in a row of a larger layout: [D], -1 for one that is left out."""
         parts = [np.arange(self.plain)]
         parts += [larger.plain + b * larger.numeric + np.arange(self.numeric) for b in range(PER_INPUT)]
-        classes = self._classes(larger)
         if self.targets:
-            for f in range(self.numeric):
-                at = larger.lean + f * larger.views + classes
-                parts.append(at if larger.targets else np.full(len(classes), -1))
+            at = self._targets(larger, self._classes(larger))
+            parts.append(at if larger.targets else np.full(len(at), -1))
         return np.concatenate(parts).astype(np.int64)
 
     def fresh(self, larger: "Layout") -> IntArray:
         """List the columns of a larger layout that belong to classes without a place in this one."""
-        new = np.arange(self.classes, larger.classes)
-        if larger.classes <= 2 or not len(new) or not larger.targets or not self.numeric:
+        if larger.classes <= 2 or not larger.targets:
             return np.zeros(0, dtype=np.int64)
-        return np.concatenate([larger.lean + f * larger.views + new for f in range(self.numeric)]).astype(np.int64)
+        return self._targets(larger, np.arange(self.classes, larger.classes))
+
+    def _targets(self, larger: "Layout", classes: IntArray) -> IntArray:
+        """Where a larger layout has the target encodings of these classes: this one's inputs in order, each with all of them."""
+        at = larger.lean + larger.views * np.arange(self.numeric)[:, None] + classes
+        return at.reshape(-1)
 
     def _classes(self, larger: "Layout") -> IntArray:
         """Where the class columns of one block lie in the larger layout's block."""

@@ -66,21 +66,11 @@ class ValuePool:
         self.nets = VALUE_NETWORKS[preset]
         self._first = (numeric, plain, fields, int(timed))
         self._timed = timed
-        self.layout = layout = ValueLayout(numeric, plain, fields)
+        self.layout = ValueLayout(numeric, plain, fields)
         names = tuple(spec.name for spec in self.nets)
         fitted = [name for model in squares.MODELS.values() for name in model.members]
         self.members = (*values.member_names(fields), *fitted, *names)
-        self.state: dict[str, Arrays] = {
-            "maps": maps.init(layout, 0),
-            "values": values.init(layout, len(self.members), 0),
-            **{name: squares.init(model, layout) for name, model in squares.MODELS.items()},
-            "blend": blend.init(len(self.members), 0),
-            "replay": replay.init(
-                layout.width, values=2, outputs=1, sample=any(s.again and not s.window for s in self.nets)
-            ),
-        }
-        for i, spec in enumerate(self.nets):
-            self.state[spec.name] = net.init(spec, layout, 1, seed=self._seed(i), objective=spec.objective)
+        self.state = self._fresh(self.layout)
 
     @property
     def parameters(self) -> int:
@@ -152,9 +142,24 @@ class ValuePool:
         Raises:
             ValueError: the state belongs to another pool.
         """
-        check_arrays(state["arrays"], self.state, mixture="blend")
-        self.layout = ValueLayout(*state["layout"])
+        layout = ValueLayout(*state["layout"])
+        check_arrays(state["arrays"], self._fresh(layout))
+        self.layout = layout
         self.state = {part: {name: np.array(a) for name, a in held.items()} for part, held in state["arrays"].items()}
+
+    def _fresh(self, layout: ValueLayout) -> dict[str, Arrays]:
+        """Return the state of a pool of these sizes that has seen nothing."""
+        members, sample = len(self.members), any(s.again and not s.window for s in self.nets)
+        states = {
+            "maps": maps.init(layout, 0),
+            "values": values.init(layout, members, 0),
+            **{name: squares.init(model, layout) for name, model in squares.MODELS.items()},
+            "blend": blend.init(members, 0),
+            "replay": replay.init(layout.width, values=2, outputs=1, sample=sample),
+        }
+        for i, spec in enumerate(self.nets):
+            states[spec.name] = net.init(spec, layout, 1, seed=self._seed(i), objective=spec.objective)
+        return states
 
     def _rows(self, chunk: ValueChunk) -> tuple[maps.MapRows, values.ValueRows]:
         layout, events = self.layout, len(chunk)

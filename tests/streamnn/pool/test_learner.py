@@ -314,9 +314,16 @@ def test_state_of_other_members_is_refused(kinds, pool, part):
     held = state["pools"][pool]["arrays"][part]
     whole = held["hedge"]
     held["hedge"] = whole[..., :-1]
-    with pytest.raises(ValueError, match="members"):
+    with pytest.raises(ValueError, match=rf"the state's {part} are not those of this version"):
         other.load_state_dict(state)
     held["hedge"] = whole
+    store = state["pools"][pool]["arrays"]["replay"]
+    rows = store["recent"]
+    store["recent"] = np.hstack([rows, rows[:, :1]])  # rows had a column more
+    with pytest.raises(ValueError, match="the state's replay are not those of this version"):
+        other.load_state_dict(state)
+    store["recent"] = rows
+    other.load_state_dict(state)
     del state["pools"][pool]["arrays"]["maps"]["stored"]
     with pytest.raises(ValueError, match="maps"):
         other.load_state_dict(state)
