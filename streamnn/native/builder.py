@@ -1,12 +1,13 @@
 """Makes nodes: equal ones once, without dimensions of size 1, and none where the result is already there.
 
 Every method takes and returns views with torch's shapes. What is simplified is exact: multiplying by 1, summing one
-element, `and` with True, arithmetic on constants, counting of one row (which is 0 or 1, so at least 1 is 1).
+element, `and` with True, arithmetic on constants, counting of one row (which is 0 or 1, so at least 1 is 1). Only the order of
+factors is another where that spares work: x (a b) of an outer product a b is computed as (x a) b, rounded as often.
 """
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 
@@ -62,15 +63,14 @@ class Builder:
             return same
         if _is_one(op, wide, dtype):
             return self.full(1, shape, dtype)
-        inner = wide[0] if op == "abs" else None
-        if (
-            isinstance(inner, View)
-            and inner.node.op == "mul"
-            and inner.whole
-            and all(_is_broadcast(v) for v in inner.node.views)
-        ):
+        if op == "abs" and _is_outer(wide[0]):
             # |a b| = |a| |b|, and the factors are smaller
-            return self._of_factors("abs", inner, shape)
+            return self._of_factors("abs", wide[0], shape)
+        if op == "mul":
+            for one, other in (wide, wide[::-1]):
+                moved = self._into_factor(one, other, shape, dtype)
+                if moved is not None:
+                    return moved
         return self._point(op, wide, shape, dtype, picks=picks, fill=fill)
 
     def dense(self, view: View) -> View:
@@ -169,6 +169,27 @@ class Builder:
         right = View(y.node, shape, (*y.strides[:-2], 0, y.strides[-1], y.strides[-2]), y.offset)
         product = self.point("mul", [left, right], shape, dtype)
         return self.reduce("sum", product, [len(shape) - 1], (*batch, m, n), dtype)
+
+    def _into_factor(self, x: Operand, product: Operand, shape: Sequence[int], dtype: torch.dtype) -> View | None:
+        """Multiply one factor of an outer product, which is smaller, instead of the product: x (a b) = (x a) b."""
+        if not isinstance(x, View) or x.node.kind == "const" or not _is_outer(product):
+            return None
+        factors = product.node.views
+        if len(factors) != 2 or any(v.node.dtype != dtype for v in (x, *factors)):
+            return None
+        bare = product.node.shape
+        kept = [d for d, n in enumerate(shape) if n != 1]
+        if tuple(shape[d] for d in kept) != bare:
+            return None
+        x = x.take(kept)
+        for f, other in (factors, factors[::-1]):
+            varying = [d for d, s in enumerate(f.strides) if s]
+            if all(f.strides[d] for d, s in enumerate(x.strides) if s):
+                small = self.point("mul", [x.take(varying), f.take(varying)], [bare[d] for d in varying], dtype)
+                strides = dict(zip(varying, small.strides, strict=True))
+                spread = View(small.node, bare, tuple(strides.get(d, 0) for d in range(len(bare))), small.offset)
+                return View.of(self._point("mul", [spread, other], bare, dtype).node, shape)
+        return None
 
     def _of_factors(self, op: str, view: View, shape: Sequence[int]) -> View:
         node = view.node
@@ -283,6 +304,11 @@ def _cast(fill: Scalar, dtype: torch.dtype) -> Scalar:
     if dtype.is_floating_point:
         return float(fill)
     return int(fill) if math.isfinite(fill) else 0
+
+
+def _is_outer(a: Operand) -> TypeGuard[View]:
+    """Tell whether a view is, element for element, a product of two arrays that are both smaller."""
+    return isinstance(a, View) and a.node.op == "mul" and a.whole and all(_is_broadcast(v) for v in a.node.views)
 
 
 def _is_broadcast(view: View) -> bool:

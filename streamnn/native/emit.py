@@ -18,11 +18,12 @@ from streamnn.native.expressions import Frame, at, store
 from streamnn.native.groups import Group, reads, space
 from streamnn.native.nodes import Node, Shape, View, contiguous
 from streamnn.native.operators import C_TYPES, HELD_TYPES, REDUCE, literal
-from streamnn.native.products import matmul, rowwise
+from streamnn.native.products import Sums, matmul, rowwise
 from streamnn.native.schedule import Schedule
 from streamnn.native.trace import Lowered
 
 PART = 12  # loop nests in one C function
+ROWS = 4  # of a matrix, that a product and the loop over them take at a time
 ALIGN = "__attribute__((aligned(64)))"  # a cache line and the widest vector
 
 _ROWS = re.compile(r"\b[xo]\d+\b")
@@ -103,24 +104,63 @@ def _group(group: Group) -> str:
 def _sweep(product: Group, loop: Group) -> str:
     """Write a product and the loop over its matrix, some rows of both at a time."""
     (old,) = {v.node for v in product.nodes[0].views[0].node.views if v.node.shape == loop.shape}
-    rows = rowwise(product.nodes[0], old)
+    rows, number = rowwise(product.nodes[0], old), loop.nodes[0].group
     assert rows is not None, "checked when they were joined"
-    text = rows.clear
+    if isinstance(rows, Sums):
+        return _summed(rows, "".join(_inside(loop, number, cut=True).body))
+    text = ""
     whole = f"for (int64_t r = 0; r + {rows.block} <= {rows.rows}; r += {rows.block}) {{\n"
     rest = f"if ({rows.rows} % {rows.block}) {{\nconst int64_t r = {rows.rows} - {rows.rows} % {rows.block};\n"
     for head, many in ((whole, rows.block), (rest, f"{rows.rows} % {rows.block}")):
-        inner = _loop(loop, loop.nodes[0].group, ("r", f"r + {many}"))
-        text += head + rows.call.format(first="r", rows=many) + inner + "}\n"
+        text += head + rows.call.format(first="r", rows=many) + _loop(loop, number, ("r", f"r + {many}")) + "}\n"
+    return text
+
+
+def _summed(rows: Sums, body: str) -> str:
+    """Write a product to which each row of a matrix adds, and what then happens to each element of these rows.
+
+    Args:
+        rows: the product.
+        body: the computation of the matrix's new element at [i0, i1].
+    """
+    element = rows.element.format(column="i1")
+    text = f"for (int64_t i1 = 0; i1 < {rows.columns}; i1++) {element} = 0;\n"
+    whole, rest = rows.rows - rows.rows % ROWS, rows.rows % ROWS
+    for first, many in [(0, ROWS)] + [(whole, rest)] * bool(rest):
+        each = [f"r + {p}" for p in range(many)]
+        terms = " + ".join([element, *(rows.term.format(row=row, column="i1") for row in each)])
+        bodies = "".join(f"{{\nconst int64_t i0 = {row};\n{body}}}\n" for row in each)
+        text += f"for (int64_t r = {first}; r + {many} <= {rows.rows}; r += {many}) {{\n"
+        text += f"for (int64_t i1 = 0; i1 < {rows.columns}; i1++) {{\n{element} = {terms};\n{bodies}}}\n}}\n"
     return "{\n" + text + "}\n"
+
+
+@dataclass(frozen=True, slots=True)
+class _Inside:
+    """What stands in a loop nest: its loops, the innermost body, and what comes before and after a loop, by depth."""
+
+    runs: list[Shape]
+    body: list[str]
+    opening: dict[int, str]
+    closing: dict[int, str]
+    sums: list[Node]
 
 
 def _loop(group: Group, number: int, part: tuple[str, str] | None = None) -> str:
     """Write a loop nest, or that part of it where the outermost index lies between two."""
+    inside = _inside(group, number, cut=part is not None)
+    return _nest(
+        inside.runs, group.shape, inside.opening, inside.body, inside.closing, _pragma(inside.sums), part
+    )  # fmt: skip
+
+
+def _inside(group: Group, number: int, *, cut: bool) -> _Inside:
+    """Write what stands in a loop nest; with `cut` its outermost loop is one of its own."""
     shape = group.shape
     sums = [n for n in group.nodes if n.kind == "reduce"]
     used = [v.expand(shape) for n in group.nodes for v in reads(n)]
     used += [View.of(n) for n in group.nodes if n.kind == "point" and n.stored]
-    runs = _runs(shape, used, {len(shape) - len(n.dims) for n in sums} | ({1} if part else set()))
+    runs = _runs(shape, used, {len(shape) - len(n.dims) for n in sums} | ({1} if cut else set()))
     frame = Frame(shape, runs, number)
     body: list[str] = []
     stores: list[str] = []
@@ -140,7 +180,7 @@ def _loop(group: Group, number: int, part: tuple[str, str] | None = None) -> str
         term = frame.typed(n.views[0], None if n.op in ("any", "all") else n.dtype, body)
         body.append(update.format(acc, term) + ";\n")
         closing[depth] = closing.get(depth, "") + f"{at(View.of(n), kept)} = {acc}{_scale(n)};\n"
-    return _nest(runs, shape, opening, body + stores, closing, _pragma(sums), part)
+    return _Inside(runs, body + stores, opening, closing, sums)
 
 
 def _nest(

@@ -65,6 +65,8 @@ class Frame:
         text = self.operand(a, body)
         if dtype is None or a.node.dtype == dtype:
             return text
+        if (a.node.dtype, dtype) == (torch.int64, torch.float64):
+            return f"double_int64_t({text})"
         return f"({text} != 0)" if dtype == torch.bool else f"(({C_TYPES[dtype]})({text}))"
 
     def mask(self, a: Operand, kind: str, body: list[str]) -> str:

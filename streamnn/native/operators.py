@@ -64,6 +64,16 @@ static inline T floor_##T(T a, T b) { \\
 }
 REMAINDERS(float, f)
 REMAINDERS(double, )
+#if defined(__x86_64__) && !defined(__AVX512DQ__)
+/* no instruction does this for a register of them: the halves, as mantissas of 2^84 and 2^52, are rounded once, where they meet */
+static inline double double_int64_t(int64_t a) {
+  union { uint64_t bits; double value; } high = {((uint64_t)a >> 32) ^ UINT64_C(0x4530000080000000)};
+  union { uint64_t bits; double value; } low = {((uint64_t)a & UINT64_C(0xffffffff)) | UINT64_C(0x4330000000000000)};
+  return (high.value - 0x1.00000801p84) + low.value;
+}
+#else
+static inline double double_int64_t(int64_t a) { return (double)a; }
+#endif
 """
 
 COMPARISONS = frozenset(("ne", "eq", "gt", "lt", "ge", "le"))

@@ -32,23 +32,38 @@ ONE = _Axis(1, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Rowwise:
-    """A product of a vector with a matrix, a few of the matrix's rows at a time.
+class Dots:
+    """A product of a matrix with a vector, a few of the matrix's rows at a time, each of which makes one element.
 
     Attributes:
         rows: of the matrix.
         block: how many at a time, in C.
-        clear: what comes before the first.
         call: the product of some rows; {first} and {rows} stand for which.
     """
 
     rows: int
     block: str
-    clear: str
     call: str
 
 
-def rowwise(node: Node, matrix: Node) -> Rowwise | None:
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """A product of a vector with a matrix, each of whose rows adds to all elements.
+
+    Attributes:
+        rows: of the matrix.
+        columns: of the matrix.
+        element: of the result, {column}.
+        term: what is added to it by {row}.
+    """
+
+    rows: int
+    columns: int
+    element: str
+    term: str
+
+
+def rowwise(node: Node, matrix: Node) -> Dots | Sums | None:
     """Write a product (see `groups.is_matmul`) with a whole matrix row by row, if it is one of a vector and that matrix."""
     left, right = node.views[0].node.views
     axes = _axes(left, right, node)
@@ -62,17 +77,14 @@ def rowwise(node: Node, matrix: Node) -> Rowwise | None:
     ):
         return None
     column, over = sorted(axes, key=_kind, reverse=True)
-    kind = C_TYPES[node.dtype]
     a, b, c = (_pointer(view, [], "") for view in (left, right, View.of(node)))
     if column.right == column.out == 1 and over.right == column.size and matrix.shape == (over.size, column.size):
-        n = column.size
-        call = f"more_{kind}({n}, {{rows}}, {a}+{{first}}*{over.left}, {over.left}, {b}+{{first}}*{n}, {n}, {c});\n"
-        clear = f"for (int64_t j = 0; j < {n}; j++) ({c})[j] = 0;\n"
-        return Rowwise(over.size, "4", clear, call)
+        term = f"({a})[({{row}})*{over.left}]*({b})[({{row}})*{column.size}+{{column}}]"
+        return Sums(over.size, column.size, f"({c})[{{column}}]", term)
     if over.left == over.right == 1 and column.right == over.size and matrix.shape == (column.size, over.size):
         k, out = over.size, column.out
-        call = f"dots_{kind}(1, {{rows}}, {k}, {a}, 0, {b}+{{first}}*{k}, {k}, {c}+{{first}}*{out}, 0, {out});\n"
-        return Rowwise(column.size, f"(WIDE / {node.dtype.itemsize})", "", call)
+        call = f"(1, {{rows}}, {k}, {a}, 0, {b}+{{first}}*{k}, {k}, {c}+{{first}}*{out}, 0, {out});\n"
+        return Dots(column.size, f"(WIDE / {node.dtype.itemsize})", f"dots_{C_TYPES[node.dtype]}{call}")
     return None
 
 

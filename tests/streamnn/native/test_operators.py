@@ -1,5 +1,7 @@
 """Every operator with a lowering against torch, on ordinary numbers, ties, NaN, infinities and signed zeros."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -81,6 +83,16 @@ def test_operators_of_one_integer_tensor():
     }  # fmt: skip
     got = native(lambda x: [f(x) for f in functions.values()], x)
     assert_same(got, [f(x) for f in functions.values()], names=list(functions))
+
+
+def test_integers_become_floating_point_numbers_exactly_or_rounded_once():
+    """Over all sizes, at the edges of halves, and where two numbers are equally near; many at once and alone."""
+    edges = [b + d for e in range(63) for b in (2**e, -(2**e)) for d in (-1, 0, 1)]
+    ties = [(2**53 + i) * 2**e + d for e in range(10) for i in (1, 2, 3) for d in (-1, 0, 1)]
+    x = torch.tensor([*edges, *ties, *(-t for t in ties), -(2**63), 2**63 - 1])
+    (found, alone) = native(lambda x: [x.double() * 1.0, x[-3].double()], x)
+    assert torch.equal(found, x.double())
+    assert torch.equal(alone, x[-3].double())
 
 
 BINARY = {
@@ -244,6 +256,20 @@ MOVES = {
     "eye": lambda x, i: torch.eye(4) @ x, "meshgrid": lambda x, i: torch.meshgrid(x[0], x[1], indexing="ij")[1],
     "constant": lambda x, i: x * torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]), "full": lambda x, i: torch.full_like(x, 2.0) * x,
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", [(), (5,), (3, 1)])
+def test_a_factor_of_an_outer_product_is_multiplied_first(shape):
+    """Wherever x is as small as a or b, x (a b) is (x a) b: then nothing of the product's size is multiplied twice."""
+    torch.manual_seed(0)
+    x = torch.randn(shape)
+    a, b = torch.randn(3), torch.randn(5)
+    function = lambda x, a, b: [x * torch.outer(a, b), torch.outer(b, a).T * x]  # noqa: E731  # as short as it gets
+    program = compile_function(function, x, a, b)
+    assert_same(call(program, x, a, b), function(x, a, b))
+    assert re.search(
+        r"i0 < 3; i0\+\+\) {\nfor \(int64_t i1 = 0; i1 < 5; i1\+\+\) {\nfloat r0 = .*;\no\d", program.source
+    )
 
 
 def test_operators_that_move_elements():
