@@ -16,6 +16,7 @@ import base64
 import binascii
 import io
 import json
+import math
 import os
 import ssl
 import struct
@@ -95,7 +96,7 @@ class RegistrySettings:
         ca_file: certificates that are trusted, PEM; "" = those of the system.
         timeout_s: for one request.
         start_wait_s: how long a registry that has never answered is waited for; then the source cannot be read.
-        give_up_s: likewise one that has; 0 = for ever.
+        give_up_s: likewise one that has.
     """
 
     url: str
@@ -105,7 +106,7 @@ class RegistrySettings:
     ca_file: str = ""
     timeout_s: float = 3.0
     start_wait_s: float = 30.0
-    give_up_s: float = 0.0
+    give_up_s: float = math.inf
 
     def __post_init__(self) -> None:
         if urllib.parse.urlsplit(self.url).scheme not in {"http", "https"}:
@@ -227,7 +228,7 @@ class RegistrySchemas:
         settings, now = self.settings, self.clock()
         silent = self._silent or _Silence(began)
         limit_s = settings.give_up_s if self._answered else settings.start_wait_s
-        if now - silent.since >= limit_s and (limit_s or not self._answered):
+        if now - silent.since >= limit_s:
             return SourceError(
                 f"the schema registry at {settings.url} has not answered for {now - silent.since:.0f} s ({problem}); "
                 "check its address, and whether it runs"

@@ -4,6 +4,7 @@ In: `Config` and the schema. Out: `Outside`. A source named `kafka:TOPIC` is a t
 a recording is read as that topic would be; everything else is a file, a stream of river's, or a generator.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -234,7 +235,8 @@ def _codec(k: KafkaSettings, schema: Schema, spec: StreamSpec, avro_schema: str,
             password_file=k.registry_password_file,
             password_env=k.registry_password_env,
             start_wait_s=k.start_wait_s,
-            give_up_s=k.give_up_s if is_kafka(spec.source) else k.start_wait_s,
+            # a file does not wait for ever, whatever a live stream does
+            give_up_s=(k.give_up_s or math.inf) if is_kafka(spec.source) else k.start_wait_s,
         )
         return AvroCodec(schema, RegistrySchemas(settings), spec.max_record_bytes)
     raise SettingsError(f"kafka.format is avro, which needs {section}.avro_schema (a file) or kafka.registry_url")

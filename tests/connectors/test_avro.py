@@ -233,6 +233,17 @@ def test_a_registry_that_stays_away_is_told(
         decode(codec, [frame(2, b"")])
 
 
+@pytest.mark.parametrize("answered", [False, True])
+def test_a_registry_that_is_not_to_be_waited_for_is_told_at_once(registry: str, answered: bool) -> None:
+    """No wait is no wait, before its first answer and after it."""
+    codec = AvroCodec(Schema(), RegistrySchemas(RegistrySettings(url=registry, start_wait_s=0.0, give_up_s=0.0)))
+    if answered:
+        decode(codec, [frame(1, datum({"n": 1.0}, SMALL))])
+    Registry.failures = 1000
+    with pytest.raises(SourceError, match="has not answered for 0 s"):
+        decode(codec, [frame(2, b"")])
+
+
 def test_a_registry_that_has_answered_is_waited_for_without_end(registry: str) -> None:
     """By default nothing but its answer ends the wait."""
     now = [0.0]

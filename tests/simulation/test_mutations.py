@@ -392,13 +392,17 @@ def test_simulator_finds_what_is_broken_in_schedules_of_a_kind(kind, mutation, t
     pytest.fail(f"{mutation.__name__} was not found in {KIND_SCHEDULES} schedules by its audit, but by {found}")
 
 
+# schedules that found what few find: they are tried before the others
+TRIED_FIRST = {believes_that_the_topic_is_gone: 746, keeps_what_is_newer: 529}
+
+
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.__name__)
 def test_simulator_finds_what_is_broken(mutation, monkeypatch):
     """Within as many schedules as the default suite runs, one fails."""
     logging.disable(logging.CRITICAL)
     mutation(monkeypatch)
     try:
-        for seed in range(SCHEDULES):
+        for seed in sorted(range(SCHEDULES), key=lambda seed: seed != TRIED_FIRST.get(mutation)):
             try:
                 Schedule(seed).run()
             except ViolationError as violation:
