@@ -138,20 +138,18 @@ def added(reader: LogReader, reading: KafkaReading, there: tuple[int, ...], owne
     return reader.begin(new, timeout_s=START_S)
 
 
-def in_range(
-    reader: LogReader, reading: KafkaReading, positions: Mapping[Partition, int]
-) -> tuple[dict[Partition, int], int]:
+def in_range(reader: LogReader, reading: KafkaReading, positions: Mapping[Partition, int]) -> dict[Partition, int]:
     """Compare positions with what is there.
 
     Returns:
-        The positions to read from, and how many offsets were skipped because retention had deleted them.
+        The positions to read from: behind what retention has deleted, if that is to be skipped.
 
     Raises:
         SourceError: records behind a position are gone, and are not to be skipped; or the end is before it.
     """
     begin = reader.begin(list(positions), timeout_s=START_S)
     end = reader.end(list(positions), timeout_s=START_S)
-    checked, lost = dict(positions), 0
+    checked = dict(positions)
     for partition, at in sorted(positions.items()):
         earliest, latest = begin[partition], end[partition]
         name = f"{partition.topic}/{partition.number}"
@@ -163,11 +161,10 @@ def in_range(
                     "start afresh in another folder of checkpoints, from a copy that holds them."
                 )
             _log.warning("skipping records %d to %d of %s, which have been deleted", at, earliest - 1, name)
-            lost += earliest - at
             checked[partition] = earliest
         elif at > latest:
             raise SourceError(
                 f"the position in {name} is {at}, and the partition ends at {latest}: it has lost records that were "
                 "read. Restore it, or start afresh in another folder of checkpoints."
             )
-    return checked, lost
+    return checked

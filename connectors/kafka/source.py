@@ -119,7 +119,9 @@ class KafkaSource:
         self._bytes_each: dict[Partition, float] = {}
         self._expired: list[tuple[int, int]] = []  # record number, place of the partition in the merged order
         self._expired_before = 0
-        self._stalls = self._lost = self._failed_commits = self._lag = 0
+        self._stalls = self._failed_commits = self._lag = 0
+        self._lost_before = 0  # offsets that were skipped before this start
+        self._skips: list[tuple[Partition, int, int]] = []  # those since: from where to where
         self._held_since: float | None = None
         self._looked = 0.0
         self._vain_s = 0.0  # how long records have been asked for since the last ones came
@@ -164,11 +166,11 @@ class KafkaSource:
                 positions |= dict(sorted(found.items()))
             if state is None:
                 self._codec.load({})
-                self._lost = 0
+                self._lost_before = 0
             else:
                 self._take_back(state)
-            positions, lost = beginning.in_range(reader, reading, positions)
-            self._lost += lost
+            self._skips = []
+            positions = self._checked(reader, positions)
             self._partitions = beginning.in_order(positions, reading, state)
             ends = [beginning.last(reader, one, self._of(one.topic)) for one in reading.topics]
             self._ends = {p: end for some in ends for p, end in (some or {}).items()} if ends[0] is not None else None
@@ -226,7 +228,8 @@ class KafkaSource:
 
     def state(self, offset: int) -> dict[str, Any]:
         """Return positions, and what has been counted, before record number `offset`."""
-        at = list(self._positions(offset).items())
+        positions = self._positions(offset)
+        at = list(positions.items())
         events, *labels = [
             {
                 "kind": "kafka",
@@ -243,7 +246,8 @@ class KafkaSource:
             "labels": labels[0] if labels else None,
             "expired_waits": self._expired_before + len(expired),
             "expired": [[number, partition] for number, partition in expired[-_MOST_NOTED:]],
-            "lost_records": self._lost,
+            # what is skipped behind these positions will be again, by who goes on from them
+            "lost_records": self._lost(positions),
             "codec": self._codec.state(offset),
         }
 
@@ -294,7 +298,7 @@ class KafkaSource:
             paused=len(self._paused),
             expired_waits=self._expired_before + len(self._expired),
             stalls=self._stalls,
-            lost_records=self._lost,
+            lost_records=self._lost(self._next),
             failed_commits=self._failed_commits,
             unreachable_s=silent,
         )
@@ -307,11 +311,21 @@ class KafkaSource:
         at = zip(self._partitions, self._trail.at(offset).tolist(), strict=True)
         return {p: self._next[p] if position >= self._read[p] else position for p, position in at}
 
+    def _checked(self, reader: LogReader, positions: Mapping[Partition, int]) -> dict[Partition, int]:
+        """Compare positions with what is there, and note what is skipped."""
+        checked = beginning.in_range(reader, self._reading, positions)
+        self._skips += [(p, at, checked[p]) for p, at in positions.items() if at < checked[p]]
+        return checked
+
+    def _lost(self, positions: Mapping[Partition, int]) -> int:
+        """Count the offsets that were skipped before these positions."""
+        return self._lost_before + sum(to - at for p, at, to in self._skips if positions[p] > at)
+
     def _take_back(self, state: Mapping[str, Any]) -> None:
         """Take back what a checkpoint has counted."""
         self._expired = [(number, partition) for number, partition in state["expired"]]
         self._expired_before = state["expired_waits"] - len(self._expired)
-        self._lost = state["lost_records"]
+        self._lost_before = state["lost_records"]
         self._codec.load(state["codec"])
 
     def _fill(self, timeout_s: float) -> None:
@@ -448,13 +462,11 @@ class KafkaSource:
             return
         if error.fault == "out_of_range":
             try:
-                checked, lost = beginning.in_range(reader, self._reading, self._next)
+                self._next = self._checked(reader, self._next)
             except LogError as again:
                 self._recover(again)
                 return
-            self._next = checked
-            self._lost += lost
-            reader.assign(checked)
+            reader.assign(self._next)
             if self._paused:
                 reader.pause(self._paused)
             return

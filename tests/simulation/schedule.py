@@ -61,7 +61,8 @@ class Schedule:
         seed: of everything.
         work, faults: instead of those that the seed gives.
         kind: "labels" = they come on a topic of their own; "growth" = the topic gets more partitions; "retention" = records
-            are deleted at the beginnings of logs, too; "waits" = the clock ends micro-batches.
+            are deleted at the beginnings of logs, too; "skip" = likewise, and the run goes on without them; "waits" = the
+            clock ends micro-batches.
 
     Attributes:
         refused: the run was refused for good, since records that it had not read were deleted.
@@ -69,17 +70,19 @@ class Schedule:
 
     def __init__(self, seed, *, work=None, faults=None, kind=""):
         rng = random.Random(seed)
-        self.seed, retention = seed, kind == "retention"
-        drawn = workload.draw(rng.random(), labels=kind == "labels", grows=kind == "growth", waits=kind == "waits")
+        self.seed, retention = seed, kind in ("retention", "skip")
+        drawn = workload.draw(
+            rng.random(), labels=kind == "labels", grows=kind == "growth", waits=kind == "waits", skips=kind == "skip"
+        )
         self.work = drawn if work is None else work
         chance = rng.random()
         drawn = draw_faults(rng, self.work) if faults is None else faults
         if retention:
             drawn = sorted(drawn + draw_deletions(rng), key=lambda fault: fault[0])
         self.world = World(chance, drawn)
-        self.retention, self.refused = retention, False
+        self.retention, self.skips, self.refused = retention, kind == "skip", False
         self.world.successor = self._start
-        self.audit = Audit(self.world, self.work, GROUP, self.world.disk.path(FOLDER))
+        self.audit = Audit(self.world, self.work, GROUP, self.world.disk.path(FOLDER), skips=self.skips)
         self.lives = 0
 
     def run(self):
@@ -99,6 +102,7 @@ class Schedule:
                     self.audit.refused()
                     return
                 if self.retention:
+                    self.audit.final()  # while it can be told what was not deleted
                     self._start_without_records()
                 self.audit.final()
         except ViolationError as violation:
@@ -128,6 +132,8 @@ class Schedule:
                 self._look_at(other)
             if len(alone) == 1 and process.said == "done":
                 return
+            if process.said == "deleted" and self.skips:
+                raise ViolationError("a run is refused for records that are deleted, and it was to go on without them")
             if len(alone) == 1 and process.said == "deleted" and calm:
                 self.refused = True
                 return
@@ -139,11 +145,14 @@ class Schedule:
         world.faults.clear()
         self._calm()
         world.cluster.retain(workload.SOURCE, 1.0)
+        lost = self.audit.lost()
         process = self._start()
         world.run()
         self._look_at(process)
         if process.said == "deleted":
             raise ViolationError("a start is refused for records that are deleted, though all of them had been read")
+        if self.audit.lost() != lost:
+            raise ViolationError("a start counts records as skipped, though all of them had been read")
 
     def _calm(self):
         """Let nothing go wrong any more."""
@@ -201,6 +210,7 @@ class Schedule:
                     new_partitions="accept" if w.added else "refuse",
                     group=GROUP,
                     order=w.order,
+                    lost="skip" if self.skips else "stop",
                     idle_wait_s=w.idle_wait_s,
                     buffer_records=w.buffer_records,
                     stall_s=3.0,
@@ -226,18 +236,20 @@ class Schedule:
             loop = Prequential(self._plan(), self._parts(source, predictions, dead_letters, store, commits))
             loop.open(checkpoint)
 
-            def stop():
-                at_end = loop.offset >= w.records and (library.at_end or not self.retention)
-                return process.stopping or at_end
+            def at_end():
+                if self.skips:
+                    return library.at_end and self.audit.all_read({"source": source.state(loop.offset)})
+                return loop.offset >= w.records and (library.at_end or not self.retention)
 
-            loop.run(stop=stop, report=lambda loop: None)
+            loop.run(stop=lambda: process.stopping or at_end(), report=lambda loop: None)
+            done = at_end()
             if loop.failure is not None:
                 world.log(f"fails: {loop.failure}")
                 return told(loop.failure)
         finally:
             for part in reversed(opened):
                 part.close()
-        return "done" if loop.offset >= w.records else "stopped"
+        return "done" if done else "stopped"
 
     def _codec(self):
         if not self.work.label_partitions:

@@ -220,13 +220,32 @@ def forgets_the_control(patch):
 
 def skips_what_was_deleted(patch):
     """Records that retention deleted unread are passed over, and nobody is told."""
-
-    def silent(reader, reading, positions):
-        checked, _ = in_range(reader, replace(reading, lost="skip"), positions)
-        return checked, 0
-
     in_range = beginning.in_range
-    patch.setattr(beginning, "in_range", silent)
+    patch.setattr(
+        beginning, "in_range", lambda reader, reading, at: in_range(reader, replace(reading, lost="skip"), at)
+    )
+    patch.setattr(KafkaSource, "_lost", lambda source, positions: 0)
+
+
+def counts_what_is_skipped_at_once(patch):
+    """What is skipped counts in checkpoints that lie before it, too."""
+
+    def at_once(source, positions):
+        return source._lost_before + sum(to - at for _, at, to in source._skips)
+
+    patch.setattr(KafkaSource, "_lost", at_once)
+
+
+def skips_too_much(patch):
+    """The first record behind those that were deleted is passed over as well."""
+    in_range = beginning.in_range
+
+    def further(reader, reading, positions):
+        checked = in_range(reader, reading, positions)
+        ends = reader.end(list(checked), timeout_s=1.0)
+        return {p: at if at == positions[p] else min(at + 1, ends[p]) for p, at in checked.items()}
+
+    patch.setattr(beginning, "in_range", further)
 
 
 def misses_what_was_read(patch):
@@ -327,6 +346,8 @@ OF_KINDS = [
     ("growth", tells_the_source_nothing_more, "life-"),
     ("waits", forgets_where_the_clock_ended_one, "learned"),
     ("retention", skips_what_was_deleted, "records before the positions of"),
+    ("skip", counts_what_is_skipped_at_once, "offsets skipped"),
+    ("skip", skips_too_much, "missing in the model"),
     ("retention", misses_what_was_read, "the run is refused, and nothing is deleted"),
     (
         "retention",

@@ -109,8 +109,8 @@ def _label_in(entry):
     return int(told["id"]), told["y"]
 
 
-def draw(seed, *, labels=False, grows=False, waits=False):
-    """Draw a workload; with labels on a topic of their own, partitions that are added, or micro-batches the clock ends."""
+def draw(seed, *, labels=False, grows=False, waits=False, skips=False):
+    """Draw a workload; with labels on a topic of their own, partitions that are added, micro-batches the clock ends, or skips."""
     rng = random.Random(seed)
     batch = rng.choice([1, 1, 1, 4])
     made = Workload(
@@ -138,6 +138,8 @@ def draw(seed, *, labels=False, grows=False, waits=False):
     if waits:
         made.batch, made.wait_s, trickles = rng.choice([2, 4, 4, 16]), rng.choice([0.02, 0.1, 0.5, 3.0]), True
         made.delivery = rng.choice(["transactional", "at_least_once"])  # predictions in files do not tell
+    if skips:
+        made.batch = 1  # how many records there will be is not known: the last micro-batch might never be whole
     made.strict = not (grows or waits) and (
         made.partitions + made.label_partitions == 1 or (made.order == "timestamp" and not trickles)
     )
