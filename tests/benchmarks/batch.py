@@ -4,6 +4,8 @@ Both engines predict and learn the same rows in one thread and take turns; figur
 medians of five rounds. Compilation does not count.
 """
 
+import argparse
+
 import numpy as np
 import torch
 
@@ -56,4 +58,5 @@ def table() -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()
     table()

@@ -3,20 +3,22 @@
 Needs STREAMNN_DATA. Every figure comes from `streamnn replay` as it is.
 """
 
+import argparse
 import json
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.__main__ import main
 from tests.recorded import STREAMS, data_folder
 
 
-def results() -> None:
-    """Replay every stream and print a line each."""
+def results(names: Sequence[str]) -> None:
+    """Replay streams, all if none is named, and print a line each."""
     print("| stream | events | metric | model | baseline | (which) | no change / last | events/s |")
     print("|---|---|---|---|---|---|---|---|")
-    for recorded in STREAMS:
+    for recorded in (one for one in STREAMS if not names or one.name in names):
         with tempfile.TemporaryDirectory() as folder:
             report = Path(folder) / "report.json"
             path = data_folder() / f"{recorded.name}.csv.gz"
@@ -37,4 +39,10 @@ def results() -> None:
 
 
 if __name__ == "__main__":
-    results()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("streams", nargs="*", metavar="STREAM", help="those alone (default: all)")
+    known = sorted({one.name for one in STREAMS})
+    chosen = parser.parse_args().streams
+    if unknown := sorted(set(chosen) - set(known)):
+        parser.error(f"there is no stream {', '.join(unknown)}; there are {', '.join(known)}")
+    results(chosen)
