@@ -129,7 +129,7 @@ FAULTS = {
     "topic missing (source, predictions or dead letters)": "test_kafka_faults::test_what_is_missing_at_the_start",
     "source deleted while it is read": "test_kafka_faults::test_a_source_that_is_deleted",
     "predictions or dead letters deleted while they are written": "test_kafka_faults::test_an_output_that_is_deleted",
-    "records not yet read were deleted": "test_kafka_faults::test_records_that_were_deleted_unread",
+    "records not yet read were deleted": "test_kafka_faults::test_retention_that_is_shrunk",
     "markers of transactions, and records of aborted ones, were deleted": (
         "test_kafka_source::test_markers_that_retention_takes_are_not_missed"
     ),

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from kafka import KafkaAdminClient, TopicPartition
-from kafka.admin import NewPartitions, ScramMechanism, UserScramCredentialUpsertion
+from kafka.admin import ConfigResource, ConfigResourceType, NewPartitions, ScramMechanism, UserScramCredentialUpsertion
 
 from connectors.kafka.client import Library, LogReader, LogWriter, Outgoing, Partition
 from connectors.kafka.fast_client import FastLibrary
@@ -89,6 +89,12 @@ def delete_before(bootstrap: str, partition: Partition, offset: int) -> None:
     """Delete the records before an offset, as retention would."""
     admin = _admin(bootstrap)
     admin.delete_records({TopicPartition(partition.topic, partition.number): offset})
+
+
+def set_retention(bootstrap: str, name: str, milliseconds: int) -> None:
+    """Change how long a topic keeps its records; -1 = for ever."""
+    setting = ConfigResource(ConfigResourceType.TOPIC, name, configs={"retention.ms": str(milliseconds)})
+    _admin(bootstrap).alter_configs([setting])
 
 
 def partitions(client: Library, name: str) -> list[Partition]:

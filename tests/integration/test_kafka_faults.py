@@ -16,6 +16,7 @@ from collections import Counter
 import pytest
 
 from connectors.kafka.client import Outgoing, Partition
+from deploy.kafka import Broker
 from tests.integration import helpers, runs
 from tests.pipeline.helpers import ROOT, small_file_system
 
@@ -251,6 +252,40 @@ def test_records_that_were_deleted_unread(bootstrap, tmp_path, live):
     assert set(found.values()) == {1}
     assert len(found) == 290
     assert not {(0, at) for at in range(50, 60)} & set(found)
+
+
+@pytest.fixture
+def forgetful(tmp_path_factory, bootstrap):
+    """A broker that looks every half second what retention lets it delete; `bootstrap` is asked for to be skipped with it."""
+    often = {"log.retention.check.interval.ms": "500", "log.initial.task.delay.ms": "500"}
+    with Broker(tmp_path_factory.mktemp("forgetful"), memory_mb=384, properties=often) as broker:
+        yield broker.bootstrap
+        helpers.close()
+
+
+@pytest.mark.heavy
+def test_retention_that_is_shrunk(forgetful, tmp_path, live):
+    """What the broker itself deletes is told as it is elsewhere; with lost = "skip" the run goes on with what comes after."""
+    source = made(tmp_path, forgetful)
+    runs.finished(tmp_path)
+    more(tmp_path, forgetful)
+    client = helpers.library("confluent-kafka", forgetful)
+    places_of = helpers.partitions(client, source)
+    reader = client.reader(group="", committed_only=True)
+    helpers.set_retention(forgetful, source, 1)
+    helpers.until(lambda: set(reader.begin(places_of, timeout_s=10.0).values()) == {75}, 60.0)
+    helpers.set_retention(forgetful, source, -1)
+    reader.close()
+    told = stops(tmp_path, 2)
+    assert re.search(rf"records 50 to 74 of {source}/0 have not been read, and have been deleted \(retention\)", told)
+    run = live("kafka.lost=skip")
+    run.until(lambda: run.metric("streamnn_consumer_lost_records") == 100)
+    more(tmp_path, forgetful)
+    run.until(lambda: run.metric("streamnn_events_total") == 100)
+    run.stop()
+    found = places(tmp_path, forgetful)
+    assert set(found) == {(number, at) for number in range(4) for at in [*range(50), *range(75, 100)]}
+    assert set(found.values()) == {1}
 
 
 @pytest.mark.heavy
