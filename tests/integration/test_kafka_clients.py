@@ -410,7 +410,7 @@ def test_a_member_keeps_its_name(kind: type[PythonLibrary] | type[FastLibrary], 
     members = Members(kind(KafkaConnection(bootstrap_servers=bootstrap, common={setting: "mine"})), bootstrap)
     for name in "dcba":
         members.join(name)
-    helpers.until(lambda: members.shares() == {"a": [0], "b": [1], "c": [2], "d": []}, 3 * SESSION_S)
+    helpers.until(lambda: members.shares() == {"a": [0], "b": [1], "c": [2], "d": []}, 60.0)
     members.close()
 
 
