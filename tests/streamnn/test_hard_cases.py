@@ -134,9 +134,12 @@ def test_engines_agree_with_accumulated_gradients():
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("normalizer", NORMALIZERS)
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize(
+    ("name", "normalizer"),
+    # half of the pairs: all of them meet in the covering set of native/test_covering.py
+    [(name, one) for i, name in enumerate(OPTIMIZERS) for j, one in enumerate(NORMALIZERS) if (i + j) % 2 == 0],
+)
 def test_engines_agree_for_all_parts(name, normalizer):
-    """Likewise for every normaliser with every optimizer."""
+    """Likewise for every normaliser with every second optimizer, and the other way round."""
     network = {"units": (5,), "normalizer": normalizer}
     compare(hard_learner(optimizer=OPTIMIZERS[name](), network=network, dtype="float64"), 1e-9)

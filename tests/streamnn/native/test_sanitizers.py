@@ -25,8 +25,8 @@ SETS = {
     "sweeps": [f"{NATIVE}/test_sweep.py", "-k", "37-19 or 64-5"],
     "networks": [
         f"{NATIVE}/test_covering.py::{test}[{_name(c)}]"
-        for c in CHOICES[:: len(CHOICES) // 6]
-        for test in ("test_steps_agree", "test_long_runs_agree")
+        for test, parts in (("test_steps_agree", 6), ("test_long_runs_agree", 2))
+        for c in CHOICES[:: len(CHOICES) // parts]
     ],
     # each size of a micro-batch is a program of its own, and takes the compiler five seconds
     "micro-batches": [f"{NATIVE}/test_batches.py", "-k", "equals_eager and values or change_no_bit and plain"],
