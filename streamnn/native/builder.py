@@ -183,12 +183,8 @@ class Builder:
             return None
         x = x.take(kept)
         for f, other in (factors, factors[::-1]):
-            varying = [d for d, s in enumerate(f.strides) if s]
             if all(f.strides[d] for d, s in enumerate(x.strides) if s):
-                small = self.point("mul", [x.take(varying), f.take(varying)], [bare[d] for d in varying], dtype)
-                strides = dict(zip(varying, small.strides, strict=True))
-                spread = View(small.node, bare, tuple(strides.get(d, 0) for d in range(len(bare))), small.offset)
-                return View.of(self._point("mul", [spread, other], bare, dtype).node, shape)
+                return View.of(self._point("mul", [self._narrow("mul", [x, f], f), other], bare, dtype).node, shape)
         return None
 
     def _of_factors(self, op: str, view: View, shape: Sequence[int]) -> View:
@@ -196,12 +192,7 @@ class Builder:
         factors: list[Operand] = []
         for f in node.args:
             if isinstance(f, View):
-                varying = [d for d, s in enumerate(f.strides) if s]
-                small = self.point(op, [f.take(varying)], [f.shape[d] for d in varying], node.dtype)
-                strides = dict(zip(varying, small.strides, strict=True))
-                factors.append(
-                    View(small.node, f.shape, tuple(strides.get(d, 0) for d in range(len(f.shape))), small.offset)
-                )
+                factors.append(self._narrow(op, [f], f))
             else:
                 assert f is not None
                 factors.append(abs(f))
@@ -211,6 +202,13 @@ class Builder:
             if product.whole
             else product
         )
+
+    def _narrow(self, op: str, args: Sequence[View], like: View) -> View:
+        """Compute element by element along those dimensions alone in which `like` varies; the result is broadcast as it is."""
+        varying = [d for d, s in enumerate(like.strides) if s]
+        small = self.point(op, [a.take(varying) for a in args], [like.shape[d] for d in varying], like.node.dtype)
+        strides = dict(zip(varying, small.strides, strict=True))
+        return View(small.node, like.shape, tuple(strides.get(d, 0) for d in range(len(like.shape))), small.offset)
 
     def _point(
         self,

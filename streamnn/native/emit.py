@@ -126,7 +126,7 @@ def _summed(rows: Sums, body: str) -> str:
     element = rows.element.format(column="i1")
     text = f"for (int64_t i1 = 0; i1 < {rows.columns}; i1++) {element} = 0;\n"
     whole, rest = rows.rows - rows.rows % ROWS, rows.rows % ROWS
-    for first, many in [(0, ROWS)] + [(whole, rest)] * bool(rest):
+    for first, many in [(0, ROWS), (whole, rest)] if rest else [(0, ROWS)]:
         each = [f"r + {p}" for p in range(many)]
         terms = " + ".join([element, *(rows.term.format(row=row, column="i1") for row in each)])
         bodies = "".join(f"{{\nconst int64_t i0 = {row};\n{body}}}\n" for row in each)
@@ -149,9 +149,8 @@ class _Inside:
 def _loop(group: Group, number: int, part: tuple[str, str] | None = None) -> str:
     """Write a loop nest, or that part of it where the outermost index lies between two."""
     inside = _inside(group, number, cut=part is not None)
-    return _nest(
-        inside.runs, group.shape, inside.opening, inside.body, inside.closing, _pragma(inside.sums), part
-    )  # fmt: skip
+    pragma = _pragma(inside.sums)
+    return _nest(inside.runs, group.shape, inside.opening, inside.body, inside.closing, pragma, part)
 
 
 def _inside(group: Group, number: int, *, cut: bool) -> _Inside:
