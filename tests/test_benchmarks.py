@@ -108,7 +108,7 @@ def test_results(monkeypatch, capsys):
     recorded.data_folder()
     chosen = [one for one in recorded.STREAMS if one.name == "phishing"]
     monkeypatch.setattr(results, "STREAMS", chosen)
-    results.results()
+    results.results([])
     (cells,) = rows(capsys.readouterr().out)
     assert cells[0] == "phishing"
     assert figures(cells[3:5])[0] >= chosen[0].bound
