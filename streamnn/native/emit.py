@@ -10,7 +10,7 @@ comes from the caller, so that two threads never meet.
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from streamnn.native import expressions
@@ -21,9 +21,11 @@ from streamnn.native.operators import C_TYPES, HELD_TYPES, REDUCE, literal
 from streamnn.native.products import Sums, matmul, rowwise
 from streamnn.native.schedule import Schedule
 from streamnn.native.trace import Lowered
+from streamnn.native.usual import usual
 
 PART = 12  # loop nests in one C function
 ROWS = 4  # of a matrix, that a product and the loop over them take at a time
+CHOICES, LONG = 3, 16  # a loop of so many elements that makes so many choices is written for the usual ones too
 ALIGN = "__attribute__((aligned(64)))"  # a cache line and the widest vector
 
 _ROWS = re.compile(r"\b[xo]\d+\b")
@@ -144,23 +146,35 @@ class _Inside:
     opening: dict[int, str]
     closing: dict[int, str]
     sums: list[Node]
+    choices: list[View]
 
 
 def _loop(group: Group, number: int, part: tuple[str, str] | None = None) -> str:
     """Write a loop nest, or that part of it where the outermost index lies between two."""
     inside = _inside(group, number, cut=part is not None)
+    guesses = {f"{view.node.name}[{view.offset}]": usual(view.node) for view in inside.choices}
+    known = {text: guess for text, guess in guesses.items() if guess is not None}
+    made = sum(usual(view.node) is not None for view in inside.choices)
+    text = _written(group, inside, part)
+    if made < CHOICES or math.prod(group.shape) < LONG:
+        return text
+    asked = " && ".join(name if guess else f"!{name}" for name, guess in known.items())
+    return f"if ({asked}) {_written(group, _inside(group, number, cut=part is not None, known=known), part)}else {text}"
+
+
+def _written(group: Group, inside: _Inside, part: tuple[str, str] | None) -> str:
     pragma = _pragma(inside.sums)
     return _nest(inside.runs, group.shape, inside.opening, inside.body, inside.closing, pragma, part)
 
 
-def _inside(group: Group, number: int, *, cut: bool) -> _Inside:
+def _inside(group: Group, number: int, *, cut: bool, known: Mapping[str, bool] | None = None) -> _Inside:
     """Write what stands in a loop nest; with `cut` its outermost loop is one of its own."""
     shape = group.shape
     sums = [n for n in group.nodes if n.kind == "reduce"]
     used = [v.expand(shape) for n in group.nodes for v in reads(n)]
     used += [View.of(n) for n in group.nodes if n.kind == "point" and n.stored]
     runs = _runs(shape, used, {len(shape) - len(n.dims) for n in sums} | ({1} if cut else set()))
-    frame = Frame(shape, runs, number)
+    frame = Frame(shape, runs, number, known)
     body: list[str] = []
     stores: list[str] = []
     opening: dict[int, str] = {}
@@ -179,7 +193,7 @@ def _inside(group: Group, number: int, *, cut: bool) -> _Inside:
         term = frame.typed(n.views[0], None if n.op in ("any", "all") else n.dtype, body)
         body.append(update.format(acc, term) + ";\n")
         closing[depth] = closing.get(depth, "") + f"{at(View.of(n), kept)} = {acc}{_scale(n)};\n"
-    return _Inside(runs, body + stores, opening, closing, sums)
+    return _Inside(runs, body + stores, opening, closing, sums, frame.choices)
 
 
 def _nest(

@@ -1,6 +1,6 @@
 """What stands inside a loop: the C expression of each element, its operands, and where it lies in memory."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
@@ -18,10 +18,17 @@ class Frame:
         shape: what the loops run over.
         runs: the loops; each joins some neighbouring dimensions and has the index i{last of them}.
         group: number of the loop nest; its pointwise nodes are at hand as registers.
+        known: truth values that are the same in all of the loops, as C, and what they are.
+
+    Attributes:
+        choices: the truth values that masks are made of and that are the same in all of the loops, once for each mask.
     """
 
-    def __init__(self, shape: Shape, runs: Sequence[Shape], group: int) -> None:
-        self.shape, self.runs, self.group = shape, runs, group
+    def __init__(
+        self, shape: Shape, runs: Sequence[Shape], group: int, known: Mapping[str, bool] | None = None
+    ) -> None:
+        self.shape, self.runs, self.group, self.known = shape, runs, group, known or {}
+        self.choices: list[View] = []
         self.masked = bool(shape)  # truth values are masks: see `streamnn.native.masks`
         self._registers: dict[int, str] = {}
         self._masks: dict[int, str] = {}  # the type of those registers that hold masks
@@ -77,6 +84,10 @@ class Frame:
             register = self.compute(a.node, body)
             return register if self._masks[id(a.node)] == kind else f"(({kind}){register})"
         text = self.operand(a, body)
+        if text in self.known:
+            return f"(({kind})-{int(self.known[text])})"
+        if a.node.dtype == torch.bool and not any(a.expand(self.shape).strides):
+            self.choices.append(a)
         return f"(-({kind})({text}))" if a.node.dtype == torch.bool else f"(-({kind})({text} != 0))"
 
     def _at_hand(self, a: View) -> bool:
