@@ -89,10 +89,10 @@ class StreamingNorm(nn.Module):
             n = self.passes
             some = n > 0
             roll = some & updated
-            first = self.updates == 0
+            first, share = self.updates == 0, 1 / n.clamp(min=1).to(torch.float64)
             for name in STATISTICS:
                 gradients = self._buffer("short_gradient", name)
-                change = (self._buffer("gradient", name) - gradients) / n.clamp(min=1).to(torch.float64)
+                change = (self._buffer("gradient", name) - gradients) * share
                 gradients.add_(torch.where(some, change, 0.0))
                 for kind in ("", "_gradient"):
                     short, long = self._buffer(f"short{kind}", name), self._buffer(f"long{kind}", name)
@@ -109,7 +109,9 @@ class StreamingNorm(nn.Module):
         now = s.detach()
         with torch.no_grad():
             short.add_((now - short) / n)
-        mixed = self._mix(name) + self.alpha[2] * (now - short)
+        mixed = self._mix(name)
+        if self.alpha[2]:
+            mixed = mixed + self.alpha[2] * (now - short)
         # without long-term gradients their weight goes to the short-term ones, of which the present pass is one in n
         of_short = self.beta[1] + (1 - begun) * self.beta[0]
         past = begun * self.beta[0] * self._buffer("long_gradient", name)
