@@ -4,6 +4,8 @@ Loops that choose by such values are written a second time for the usual case, w
 guessed here decides which of the two loops is short, and nothing else.
 """
 
+import torch
+
 from streamnn.native.nodes import Node, View
 
 # comparisons of a count with 0
@@ -26,7 +28,7 @@ def usual(node: Node) -> bool | None:
         first, second = node.args
         counts = isinstance(first, View) and not first.node.dtype.is_floating_point and _is_zero(second)
         return _COUNTS[node.op] if counts else None
-    known = [usual(view.node) for view in node.views]
+    known = [usual(view.node) if view.node.dtype == torch.bool else None for view in node.views]
     if node.op in ("logical_not", "bitwise_not"):
         return None if known[0] is None else not known[0]
     if node.op in ("logical_and", "bitwise_and", "__and__"):
