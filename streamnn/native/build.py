@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -41,6 +42,7 @@ FLAGS = [
 STRICT = [*FLAGS, "-ffp-contract=off"]
 TIMEOUT_S = 300
 ASK_S = 0.2  # between two questions whether a library is still needed
+LEFT_S = 3600.0  # older folders of builds are those of processes that were killed
 
 
 class CompilerError(RuntimeError):
@@ -158,6 +160,7 @@ def _trusted(path: Path) -> bool:
 def _build(
     compiler: Compiler, source: str, path: Path, flags: Sequence[str], given_up: Callable[[], bool]
 ) -> None:  # fmt: skip
+    _clear(path.parent)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix="build-") as work:
         code, built = Path(work) / "step.c", Path(work) / "step.so"
         code.write_text(source, encoding="ascii")
@@ -170,6 +173,14 @@ def _build(
         code.replace(path.with_suffix(".c"))  # kept beside it, so that a person can read what ran
         seal.replace(path.with_suffix(".sha256"))
         built.replace(path)
+
+
+def _clear(folder: Path) -> None:
+    """Remove what builds left behind that were killed."""
+    for left in folder.glob("build-*"):
+        with suppress(OSError):  # another process removed it first
+            if left.lstat().st_mtime < time.time() - LEFT_S:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _compile(compiler: Compiler, arguments: Sequence[str], given_up: Callable[[], bool]) -> None:

@@ -7,6 +7,7 @@ import shutil
 import stat
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -177,6 +178,19 @@ def test_without_a_place_to_keep_it_a_library_is_built_for_this_process(tmp_path
     for _ in range(2):
         loaded = build.load(SOURCE)
         assert (answer(loaded), loaded[1]) == (41, True)
+
+
+def test_what_killed_builds_left_is_removed_an_hour_later():
+    """A folder of a build that was killed goes with the next build; one that may still be going on stays."""
+    folder = build.cache_folder()
+    for name, age_s in (("build-old", build.LEFT_S + 60), ("build-new", build.LEFT_S - 60)):
+        (folder / name).mkdir()
+        (folder / name / "step.c").write_text(SOURCE)
+        moment = time.time() - age_s
+        os.utime(folder / name, (moment, moment))
+    assert answer(build.load(SOURCE)) == 41
+    assert [path.name for path in folder.glob("build-*")] == ["build-new"]
+    assert kept().exists()
 
 
 def test_threads_that_build_the_same_library_at_once_all_get_it():
