@@ -10,6 +10,7 @@ import zlib
 from connectors.kafka.client import LogError, Partition, Settled
 from connectors.records import Origin, Record
 from tests.simulation.cluster import position
+from tests.simulation.members import SimMember
 
 DELIVERY_S = 20.0
 TRANSACTIONAL_DELIVERY_S = 10.0
@@ -42,6 +43,12 @@ class SimLibrary:
         if transactional_id:
             writer.take_over(transaction_timeout_s)
         return writer
+
+    def member(self, *, group, topic, name, wait_s=None):
+        """Connect a member of the one group of workers."""
+        del group, topic
+        self._connect("member", wait_s)
+        return SimMember(self._world, self._world.cluster.workers, name)
 
     def _connect(self, what, wait_s):
         world, wait_s = self._world, START_WAIT_S if wait_s is None else wait_s

@@ -11,6 +11,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from connectors.kafka.client import Committed, LogError, Partition
+from tests.simulation.members import Group
 
 
 @dataclass(slots=True)
@@ -86,6 +87,7 @@ class Cluster:
         self._past = deque([{}], 20)  # what stood there before, oldest first
         self._behind = {}  # what a coordinator that has just come up tells instead
         self.identities = {}
+        self.workers = Group(world)
         self._transactions = 0
         self._expected = {}  # kind of call -> details of what goes wrong with the next ones
         self.bounces = 0  # producers made before the last one are forgotten

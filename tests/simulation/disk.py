@@ -24,7 +24,7 @@ class File:
     def __init__(self):
         self.data = bytearray()
         self.synced = b""
-        self.locked_by = None
+        self.locks = {}  # who has one -> whether it is shared
 
     @property
     def safe(self):
@@ -122,8 +122,8 @@ class Disk:
         """Close, and give up a lock."""
         found = self._at(handle)
         del self._handles[handle]
-        if isinstance(found.entry, File) and found.entry.locked_by is found.owner:
-            found.entry.locked_by = None
+        if isinstance(found.entry, File):
+            found.entry.locks.pop(found.owner, None)
 
     def fstat(self, handle):
         """Return kind and size."""
@@ -170,12 +170,12 @@ class Disk:
         folder.unsynced.append(names)
         _apply(folder.names, names)
 
-    def lock(self, handle, owner):
-        """Lock a file for a process; returns whether it is its own now."""
-        entry = self._at(handle).entry
-        if entry.locked_by is not None and entry.locked_by is not owner:
+    def lock(self, handle, owner, *, shared=False):
+        """Lock a file for a process, or share the lock with others; returns whether it is its own now."""
+        locks = self._at(handle).entry.locks
+        if not all(shared and other_shared for other, other_shared in locks.items() if other is not owner):
             return False
-        entry.locked_by = owner
+        locks[owner] = shared
         return True
 
     # --- what the world does to it ---
@@ -188,8 +188,8 @@ class Disk:
     def release(self, owner):
         """Lose the locks of a process, as a network file system does with a machine that it no longer hears."""
         for found in self._handles.values():
-            if found.owner is owner and isinstance(found.entry, File) and found.entry.locked_by is owner:
-                found.entry.locked_by = None
+            if found.owner is owner and isinstance(found.entry, File):
+                found.entry.locks.pop(owner, None)
 
     def cut_power(self, rng: random.Random):
         """Keep what is safe, and a seeded part of the rest."""
@@ -265,7 +265,7 @@ class Locks:
 
     def lockf(self, handle, how):
         """Lock, or say that another process has it."""
-        if not self._disk.lock(handle, self._owner()):
+        if not self._disk.lock(handle, self._owner(), shared=bool(how & self.LOCK_SH)):
             raise _error(errno.EAGAIN)
 
 
@@ -383,7 +383,7 @@ def _apply(names, change):
 def _settle(entry, rng):
     """Lose a seeded part of what was not synced, in a folder and all below it."""
     if isinstance(entry, File):
-        entry.locked_by = None
+        entry.locks.clear()
         if not entry.safe:
             whole, kept = bytes(entry.data), entry.synced
             differ = (i for i, (a, b) in enumerate(zip(whole, kept, strict=False)) if a != b)

@@ -18,15 +18,18 @@ from connectors.kafka import (
     KafkaSource,
     Transaction,
 )
+from connectors.kafka.lease import Lease
 from pipeline import assembly
 from pipeline.checkpoint import CheckpointError
-from pipeline.config import CheckpointSettings, Config, StreamSettings
+from pipeline.config import CheckpointSettings, Config, KafkaSettings, StreamSettings
 from pipeline.faults import CRASH_POINTS
 from pipeline.join import LabelJoin, label_kinds
 from pipeline.labels import LabelQueue
 from pipeline.outside import POLLS_A_WAIT
 from pipeline.prequential import Parts, Plan, Prequential
+from pipeline.server import Health
 from pipeline.settings import SettingsError
+from pipeline.standby import Turn
 from streamnn.drift import make_detector
 from tests.simulation import workload
 from tests.simulation.audit import Audit, ViolationError
@@ -37,6 +40,7 @@ from tests.simulation.world import World
 GROUP = "model-1"
 FOLDER = "state/checkpoints"
 MOST_LIVES = 60
+WORKERS = 3  # of one model, where they stand by
 CALM_LIVES = 4  # lives after the last fault within which the stream has to be at its end
 DELICATE = (
     "disk open checkpoints",
@@ -62,7 +66,7 @@ class Schedule:
         work, faults: instead of those that the seed gives.
         kind: "labels" = they come on a topic of their own; "growth" = the topic gets more partitions; "retention" = records
             are deleted at the beginnings of logs, too; "skip" = likewise, and the run goes on without them; "waits" = the
-            clock ends micro-batches.
+            clock ends micro-batches; "standby" = three workers share the folder, of which one works.
 
     Attributes:
         refused: the run was refused for good, since records that it had not read were deleted.
@@ -76,12 +80,16 @@ class Schedule:
         )
         self.work = drawn if work is None else work
         chance = rng.random()
-        drawn = draw_faults(rng, self.work) if faults is None else faults
+        if kind == "standby" and work is None:
+            self.work.delivery = "transactional"
+        drawn = draw_faults(rng, self.work, standby=kind == "standby") if faults is None else faults
         if retention:
             drawn = sorted(drawn + draw_deletions(rng), key=lambda fault: fault[0])
         self.world = World(chance, drawn)
         self.retention, self.skips, self.refused = retention, kind == "skip", False
-        self.world.successor = self._start
+        self.standby = kind == "standby"
+        self.world.successor = self._succeed if self.standby else self._start
+        self.world.lease = self._lease
         self.audit = Audit(self.world, self.work, GROUP, self.world.disk.path(FOLDER), skips=self.skips)
         self.lives = 0
 
@@ -122,6 +130,9 @@ class Schedule:
             if not world.faults:
                 self._calm()
                 calm += 1
+            if self.standby:
+                for _ in range(WORKERS - 1):
+                    self._start()
             if calm > CALM_LIVES or self.lives > MOST_LIVES:
                 raise ViolationError(
                     f"after {self.lives} lives, {calm} of them without a fault, the stream is not at its end"
@@ -131,6 +142,8 @@ class Schedule:
             for other in alone:
                 self._look_at(other)
             if len(alone) == 1 and process.said == "done":
+                return
+            if self.standby and calm and any(other.said == "done" for other in alone):
                 return
             if process.said == "deleted" and self.skips:
                 raise ViolationError("a run is refused for records that are deleted, and it was to go on without them")
@@ -164,6 +177,15 @@ class Schedule:
         self.lives += 1
         return self.world.start(f"life-{self.lives}", self._life)
 
+    def _succeed(self):
+        """Start the successor of a worker that is stopped, unless another one stands by."""
+        if all(process.over or process.stopped for process in self.world.processes):
+            self._start()
+
+    def _lease(self):
+        clock, library = self.world.clock, SimLibrary(self.world)
+        return Lease(library, group="workers", topic=workload.SOURCE, clock=clock.monotonic, moment=clock.time)
+
     def _look_at(self, process):
         error = process.error
         if isinstance(error, ViolationError):
@@ -175,19 +197,33 @@ class Schedule:
     def _life(self, process):
         """Do what `streamnn run` does; returns how it ended."""
         try:
-            return self._run(process)
+            if not self.standby:
+                return self._run(process)
+            clock = self.world.clock.monotonic
+            with Turn(Config(), Health(clock), None, clock=clock) as turn:
+                if not turn.wait(lambda: process.stopping):
+                    return "stopped"
+                self.world.log("taking over")
+                return self._run(process, turn)
         except SettingsError as error:
             raise ViolationError(f"{process.name} will never start: {error}") from error
         except (ConnectorError, CheckpointError) as error:
             self.world.log(f"does not start: {error}")
             return told(error)
 
-    def _run(self, process):
+    def _run(self, process, turn=None):
         world, w = self.world, self.work
         clock = world.clock.monotonic
+
+        def stopping():
+            if turn is not None:
+                turn.beat()
+            return process.stopping
+
         config = Config(
             stream=StreamSettings(source="kafka:" + workload.SOURCE),
             checkpoint=CheckpointSettings(folder=FOLDER, keep=w.keep, resume=True),
+            kafka=KafkaSettings(standby=self.standby),
         )
         library, opened = SimLibrary(world), []
         try:
@@ -200,7 +236,7 @@ class Schedule:
                     identity=GROUP,
                     timeout_s=w.transaction_timeout_s,
                     in_flight=20,
-                    stopping=lambda: process.stopping,
+                    stopping=stopping,
                     clock=clock,
                 )
             source = KafkaSource(
@@ -223,7 +259,7 @@ class Schedule:
                 clock=clock,
             )
             if w.delivery == "at_least_once":
-                channel = Delivery(library, in_flight=20, stopping=lambda: process.stopping, clock=clock)
+                channel = Delivery(library, in_flight=20, stopping=stopping, clock=clock)
             if w.delivery == "files":
                 predictions = open_predictions(world.disk.path("state/predictions.jsonl"))
                 dead_letters = open_dead_letters(world.disk.path("state/dead.jsonl"))
@@ -241,7 +277,12 @@ class Schedule:
                     return library.at_end and self.audit.all_read({"source": source.state(loop.offset)})
                 return loop.offset >= w.records and (library.at_end or not self.retention)
 
-            loop.run(stop=lambda: process.stopping or at_end(), report=lambda loop: None)
+            def stop():
+                if turn is not None:
+                    turn.check(store)
+                return process.stopping or at_end()
+
+            loop.run(stop=stop, report=lambda loop: None)
             done = at_end()
             if loop.failure is not None:
                 world.log(f"fails: {loop.failure}")
@@ -302,14 +343,15 @@ class Schedule:
             self.world.step(f"point {name}")
 
 
-def draw_faults(rng, work):
-    """Draw what befalls a schedule: (step, what, detail)."""
+def draw_faults(rng, work, *, standby=False):
+    """Draw what befalls a schedule: (step, what, detail); workers that stand by share one folder."""
+    disks = ["shared"] if standby else ["moved", "shared"]
     within = rng.choice([80, 250, 600])
     kinds = {
         "kill": lambda: "",
         "power": lambda: rng.randrange(1 << 30),
         "sigterm": lambda: "",
-        "zombie": lambda: (rng.choice([0.01, 0.5, 5.0, 40.0]), rng.choice(["moved", "shared"])),
+        "zombie": lambda: (rng.choice([0.01, 0.5, 5.0, 40.0]), rng.choice(disks)),
         "broker_down": lambda: rng.choice([0.2, 3.0, 15.0, 45.0]),
         "broker_bounce": lambda: rng.choice([0.2, 3.0, 30.0]),
         "disk_full": lambda: rng.choice([0.5, 10.0, 60.0]),
@@ -324,6 +366,8 @@ def draw_faults(rng, work):
         "produce": lambda: rng.choice(["failed", "fenced", "nothing", "unanswered"]),
         "produce_full": lambda: "",
     }
+    if standby:
+        kinds["take_part"] = lambda: ""
     if work.delivery != "transactional":
         del kinds["zombie"]  # nothing but the lock of the folder fences there
     kinds |= {f"{kind}_at": _at(rng, kinds[kind]) for kind in ("kill", "power", "zombie") if kind in kinds}

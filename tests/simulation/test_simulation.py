@@ -3,8 +3,7 @@
 Covered: kills, power cuts, SIGTERM, processes that were taken for dead, brokers that are away or forget their producers,
 full disks, calls that fail or whose answer is lost; in each delivery, order, size of batch and delay of labels. In
 schedules of their own: retention that deletes what was read, and what was not, with a run that stops there or goes on; labels
-on a topic of their own; partitions that are added; micro-batches that the clock ends.
-Not covered: standby, which has tests of its own elsewhere.
+on a topic of their own; partitions that are added; micro-batches that the clock ends; workers that stand by.
 """
 
 import logging
@@ -116,6 +115,16 @@ def test_micro_batches_that_the_clock_ends():
     """Where each ended is told by what was written, whoever was killed: with that the model can be worked out."""
     ended = sum(judged(seed, "waits").audit.fates["ended by the clock"] for seed in range(KIND_SCHEDULES))
     assert ended >= 300, f"the clock hardly ended any: {ended}"
+
+
+def test_workers_that_stand_by():
+    """Three workers share a folder and take turns, whoever is killed, frozen or out of the group: each event counts once."""
+    met = Counter()
+    for seed in range(KIND_SCHEDULES):
+        told = [text for *_, text in judged(seed, "standby").world.trace]
+        met.update(text for text in told if text == "taking over")
+        met.update("out of the group" for text in told if text.endswith(" is out"))
+    assert min(met["taking over"] - KIND_SCHEDULES, met["out of the group"]) >= 200, f"workers hardly take turns: {met}"
 
 
 @pytest.mark.parametrize("chunk", [4, 512])

@@ -16,16 +16,22 @@ import connectors.disk
 import connectors.file_sinks
 import connectors.kafka.client
 import connectors.kafka.delivery
+import connectors.kafka.lease
 import connectors.kafka.source
+import connectors.kafka.transaction
 import pipeline.assembly
 import pipeline.checkpoint
 import pipeline.prequential
+import pipeline.standby
 from tests.simulation.cluster import Cluster
 from tests.simulation.disk import Disk, Locks
 
 STEP_S = 0.001
 MOST_STEPS = 100_000  # of a schedule; they take some hundreds
-SLEEPERS = (connectors.kafka.client, connectors.kafka.delivery, connectors.kafka.source, pipeline.prequential)
+SLEEPERS = (
+    connectors.kafka.client, connectors.kafka.delivery, connectors.kafka.lease, connectors.kafka.source,
+    connectors.kafka.transaction, pipeline.prequential,
+)  # fmt: skip
 WRITERS = (pipeline.checkpoint, pipeline.assembly, connectors.file_sinks)
 
 
@@ -254,6 +260,10 @@ class World:
         """Start the successor of a stopped process; set by whoever runs the processes."""
         raise NotImplementedError
 
+    def lease(self):
+        """Make a worker's lease; set by whoever runs the processes."""
+        raise NotImplementedError
+
     @contextmanager
     def entered(self):
         """Put clock and disk in the place of the product's."""
@@ -262,6 +272,7 @@ class World:
             *((module, "time", self.clock) for module in SLEEPERS),
             *((module, "os", self.disk) for module in (pipeline.checkpoint, connectors.append_file, connectors.disk)),
             (pipeline.checkpoint, "fcntl", locks),
+            (pipeline.standby, "lease", lambda config: self.lease()),
             *((module, "Path", self.disk.path) for module in WRITERS),
         ]
         before = [(module, name, getattr(module, name)) for module, name, _ in places]
