@@ -168,6 +168,15 @@ def test_drifts_are_marked(tmp_path, monkeypatch):
     assert (tmp_path / "plain.png").read_bytes() != (tmp_path / "out" / "turn.png").read_bytes()
 
 
+def test_every_learner_has_a_line_of_its_own(tmp_path, monkeypatch):
+    """More learners than colours, and still no two lines look alike."""
+    drawn = []
+    monkeypatch.setattr("pipeline.bench.quality.plots.save", lambda figure, path: drawn.append(figure))
+    curve_picture({f"learner {i}": [0.1, 0.01 * i] for i in range(17)}, "accuracy", 100, tmp_path / "many.png")
+    (axes,) = drawn[0].axes
+    assert len({(line.get_color(), line.get_linestyle()) for line in axes.lines}) == 17
+
+
 def test_the_last_value_of_a_category_is_that_of_the_report():
     """What the comparison calls so has the error that a report tells of it, but for the first event, which nothing precedes."""
     rng = np.random.default_rng(0)

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from pipeline.bench.quality.ranks import alike
 
 MOST_MARKS = 200  # drift marks drawn; more would be a grey wall
+COLOURS, DASHES = 10, ("-", "--", ":")  # lines beyond the colours that there are have other dashes
 
 
 def rank_picture(ranks: dict[str, float], distance: float, path: Path) -> None:
@@ -52,13 +53,15 @@ def curve_picture(
     """
     figure = Figure(figsize=(9, 4.5), layout="constrained")
     axes = figure.add_subplot()
-    for name, values in curves.items():
-        axes.plot([events * (i + 1) / len(values) for i in range(len(values))], values, label=name, linewidth=1.2)
+    for i, (name, values) in enumerate(curves.items()):
+        at = [events * (window + 1) / len(values) for window in range(len(values))]
+        dashes = DASHES[i // COLOURS % len(DASHES)]
+        axes.plot(at, values, label=name, color=f"C{i % COLOURS}", linestyle=dashes, linewidth=1.2)
     for number in drifts[:MOST_MARKS]:
         axes.axvline(number, color="0.75", linewidth=0.8, zorder=0)
     axes.set_xlabel(f"events (grey: drifts that {flagged_by} flagged)" if drifts else "events")
     axes.set_ylabel(f"{metric} of a window")
-    axes.legend(fontsize=8, ncols=2)
+    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     save(figure, path)
 
 
