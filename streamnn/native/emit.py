@@ -139,24 +139,23 @@ def _summed(rows: Sums, body: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Inside:
-    """What stands in a loop nest: its loops, the innermost body, and what comes before and after a loop, by depth."""
+    """What stands in a loop nest: its loops, the innermost body, what comes before and after a loop, by depth; choices as in `Frame`."""
 
     runs: list[Shape]
     body: list[str]
     opening: dict[int, str]
     closing: dict[int, str]
     sums: list[Node]
-    choices: list[View]
+    choices: list[tuple[str, Node]]
 
 
 def _loop(group: Group, number: int, part: tuple[str, str] | None = None) -> str:
     """Write a loop nest, or that part of it where the outermost index lies between two."""
     inside = _inside(group, number, cut=part is not None)
-    guesses = {f"{view.node.name}[{view.offset}]": usual(view.node) for view in inside.choices}
-    known = {text: guess for text, guess in guesses.items() if guess is not None}
-    made = sum(usual(view.node) is not None for view in inside.choices)
     text = _written(group, inside, part)
-    if made < CHOICES or math.prod(group.shape) < LONG:
+    guesses = {name: usual(node) for name, node in inside.choices}
+    known = {name: guess for name, guess in guesses.items() if guess is not None}
+    if sum(name in known for name, _ in inside.choices) < CHOICES or math.prod(group.shape) < LONG:
         return text
     asked = " && ".join(name if guess else f"!{name}" for name, guess in known.items())
     return f"if ({asked}) {_written(group, _inside(group, number, cut=part is not None, known=known), part)}else {text}"

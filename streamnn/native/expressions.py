@@ -21,14 +21,14 @@ class Frame:
         known: truth values that are the same in all of the loops, as C, and what they are.
 
     Attributes:
-        choices: the truth values that masks are made of and that are the same in all of the loops, once for each mask.
+        choices: the truth values that masks are made of and that are the same in all of the loops, as C, once for each mask.
     """
 
     def __init__(
         self, shape: Shape, runs: Sequence[Shape], group: int, known: Mapping[str, bool] | None = None
     ) -> None:
         self.shape, self.runs, self.group, self.known = shape, runs, group, known or {}
-        self.choices: list[View] = []
+        self.choices: list[tuple[str, Node]] = []
         self.masked = bool(shape)  # truth values are masks: see `streamnn.native.masks`
         self._registers: dict[int, str] = {}
         self._masks: dict[int, str] = {}  # the type of those registers that hold masks
@@ -87,7 +87,7 @@ class Frame:
         if text in self.known:
             return f"(({kind})-{int(self.known[text])})"
         if a.node.dtype == torch.bool and not any(a.expand(self.shape).strides):
-            self.choices.append(a)
+            self.choices.append((text, a.node))
         return f"(-({kind})({text}))" if a.node.dtype == torch.bool else f"(-({kind})({text} != 0))"
 
     def _at_hand(self, a: View) -> bool:

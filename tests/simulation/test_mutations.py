@@ -356,11 +356,8 @@ OF_KINDS = [
     ("retention", skips_what_was_deleted, "records before the positions of"),
     ("skip", counts_what_is_skipped_at_once, "offsets skipped"),
     ("skip", skips_too_much, "missing in the model"),
-    (
-        "standby",
-        gives_everybody_the_lease,
-        "after ",
-    ),  # they drive each other out: nothing counts twice, and nobody ends
+    # they drive each other out: nothing counts twice, and nobody ends
+    ("standby", gives_everybody_the_lease, "after "),
     ("standby", fences_nobody, "dead letters"),
     ("retention", misses_what_was_read, "the run is refused, and nothing is deleted"),
     (
