@@ -3,11 +3,16 @@
 In: a name such as `Phishing`, or `Agrawal?classification_function=2` with parameters. Out: blocks of columns. The
 target of a data set with one is the field "target"; where there are several they have their names. A record is the
 event as a JSON object.
+
+A generator whose concept moves is written as several, with the event at which the next one takes over and, if it comes
+gradually, over how many events: `SEA?variant=0 -> SEA?variant=2 @ 3000 -> SEA?variant=1 @ 6000 ~ 500`.
 """
 
 import ast
 import difflib
 import inspect
+import math
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,6 +41,8 @@ _TASKS = {
     base.MO_REG: "multitarget",
 }
 _PROBLEMS = (OSError, RuntimeError, ValueError, TypeError, LookupError)
+_NEXT = "->"
+_LATER = re.compile(r"(?P<name>[^@~]+)@\s*(?P<at>[0-9]+)\s*(?:~\s*(?P<width>[0-9]+))?\s*")
 
 
 class RiverReader:
@@ -44,12 +51,13 @@ class RiverReader:
     A mark is a number of events; it is reached by making all events before it again.
 
     Args:
-        name: of the class in any case, with parameters behind a question mark.
+        name: of the class in any case, with parameters behind a question mark; of generators several, see above.
         generator: look among the generators, not among the recorded data sets.
         seed: of a generator, unless the parameters name one.
 
     Raises:
-        SourceError: there is no such class or parameter, or the data set has not been downloaded.
+        SourceError: there is no such class or parameter, the data set has not been downloaded, or generators do not fit
+            together.
     """
 
     fields: tuple[str, ...] | None = None
@@ -104,15 +112,37 @@ class RiverReader:
             self._events = iter(())
 
     def _make(self) -> Any:
+        if not self._generator or _NEXT not in self._name:
+            return self._made(self._name, self._seed)
+        first, *later = self._name.split(_NEXT)
+        concepts, changes = [self._made(first.strip(), self._seed)], list[tuple[int, int]]()
+        for number, text in enumerate(later, 1):
+            found = _LATER.fullmatch(text.strip())
+            if found is None:
+                raise SourceError(
+                    f"synth:{self._name}: {text.strip()!r} does not say when it begins; expected NAME @ EVENT, or"
+                    " NAME @ EVENT ~ WIDTH for a change that takes so many events"
+                )
+            # other seeds, else a later concept would begin with the very inputs of the first one
+            concepts.append(self._made(found["name"].strip(), self._seed + number))
+            changes.append((int(found["at"]), int(found["width"] or 0)))
+        if changes != sorted(changes):
+            raise SourceError(f"synth:{self._name}: concepts have to be in the order in which they begin")
+        tasks = {(one.task, one.n_features) for one in concepts}
+        if len(tasks) > 1:
+            raise SourceError(f"synth:{self._name}: generators of one stream need the same task and number of features")
+        return _Moving(concepts, changes, self._seed)
+
+    def _made(self, text: str, seed: int) -> Any:
         kind = "synth" if self._generator else "river"
-        name, _, query = self._name.partition("?")
+        name, _, query = text.partition("?")
         known = _classes(self._generator)
         if name.lower() not in known:
             near = _near(name.lower(), {key: found.__name__ for key, found in known.items()})
             raise SourceError(f"{kind}:{name} does not exist.{near}")
         made = known[name.lower()]
         parameters = inspect.signature(made).parameters
-        arguments: dict[str, Any] = {p: self._seed for p in parameters if p == "seed" or p.startswith("seed_")}
+        arguments: dict[str, Any] = {p: seed for p in parameters if p == "seed" or p.startswith("seed_")}
         for key, value in parse_qsl(query, keep_blank_values=True):
             if key not in parameters:
                 raise SourceError(
@@ -150,6 +180,42 @@ class RiverReader:
         except _PROBLEMS as problem:
             kind = "synth" if self._generator else "river"
             raise SourceError(f"{kind}:{self._name} cannot be read: {problem}") from problem
+
+
+class _Moving:
+    """Generators one after the other.
+
+    Args:
+        concepts: the generators, of one task.
+        changes: of each but the first the event at which it is as likely as those before, and the width of the logistic
+            curve of its share, which rises from .12 to .88 over so many events; 0 = at once.
+        seed: of the draws.
+    """
+
+    def __init__(self, concepts: Sequence[Any], changes: Sequence[tuple[int, int]], seed: int) -> None:
+        self._concepts, self._changes, self._seed = concepts, changes, seed
+        self.n_samples, self.task = None, concepts[0].task
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        drawn, events = np.random.default_rng(self._seed), [iter(one) for one in self._concepts]
+        number = 0
+        while True:
+            chosen = 0
+            for place, (at, width) in enumerate(self._changes, 1):
+                if drawn.random() < _share(number - at, width):
+                    chosen = place
+            found = next(events[chosen], None)
+            if found is None:
+                return
+            yield found
+            number += 1
+
+
+def _share(after: int, width: int) -> float:
+    """Return the probability of the next concept, so many events after the middle of a change: a logistic curve."""
+    if not width:
+        return float(after >= 0)
+    return 1.0 / (1.0 + math.exp(min(-4.0 * after / width, 700.0)))
 
 
 @dataclass(frozen=True, slots=True)

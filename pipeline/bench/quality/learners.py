@@ -4,6 +4,7 @@ Where a learner needs scaled inputs it gets river's running standardiser, and on
 stream.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from river import (
     linear_model,
     multiclass,
     multioutput,
+    naive_bayes,
     neighbors,
     preprocessing,
     stats,
@@ -71,6 +73,25 @@ class LastOfCategory:
         return {"": last} | {f: self._last.get((f, v), last) for f, v in x.items() if isinstance(v, str)}
 
 
+class RepeatedSet:
+    """Say the last set of labels again, or the most frequent one."""
+
+    def __init__(self, *, frequent: bool) -> None:
+        self._frequent, self._said = frequent, dict[Any, bool]()
+        self._counts = Counter[tuple[tuple[Any, bool], ...]]()
+
+    def predict_one(self, x: dict[str, Any]) -> dict[Any, bool]:
+        """Return a set, empty before the first."""
+        del x
+        return self._said
+
+    def learn_one(self, x: dict[str, Any], y: dict[Any, bool]) -> None:
+        """Remember a set."""
+        del x
+        self._counts[tuple(y.items())] += 1
+        self._said = dict(self._counts.most_common(1)[0][0]) if self._frequent else y
+
+
 Make = Callable[[int, int], Any]  # (classes, seed) -> a learner with learn_one and predict_one
 
 
@@ -116,10 +137,20 @@ REGRESSORS: dict[str, Make] = {
     "linear": lambda *_: _scaled(linear_model.LinearRegression()),
     "knn": lambda *_: _scaled(neighbors.KNNRegressor(engine=_neighbours())),
     "hoeffding_tree": lambda *_: _scaled(tree.HoeffdingTreeRegressor()),
+    "hat": lambda _, seed: _scaled(tree.HoeffdingAdaptiveTreeRegressor(seed=seed)),
+    "bagging": lambda _, seed: _scaled(ensemble.BaggingRegressor(tree.HoeffdingTreeRegressor(), seed=seed)),
     "arf": lambda _, seed: _scaled(forest.ARFRegressor(seed=seed)),
+    "srp": lambda _, seed: _scaled(ensemble.SRPRegressor(seed=seed)),
+    "amf": lambda _, seed: _scaled(forest.AMFRegressor(seed=seed)),
 }
 # label by label, a label after the other with those before as inputs, and each set of labels as a class
 LABELERS: dict[str, Make] = {
+    "no_change_set": lambda *_: RepeatedSet(frequent=False),
+    "majority_set": lambda *_: RepeatedSet(frequent=True),
+    "relevance_bayes": lambda *_: multioutput.PerOutputClassifier(naive_bayes.GaussianNB()),
+    "relevance_knn": lambda *_: _scaled(multioutput.PerOutputClassifier(neighbors.KNNClassifier(engine=_neighbours()))),
+    "relevance_tree": lambda *_: multioutput.PerOutputClassifier(tree.HoeffdingTreeClassifier()),
+    "relevance_arf": lambda _, seed: multioutput.PerOutputClassifier(forest.ARFClassifier(seed=seed)),
     "relevance_logistic": lambda *_: _scaled(multioutput.PerOutputClassifier(linear_model.LogisticRegression())),
     "chain_logistic": lambda *_: _scaled(multioutput.ClassifierChain(linear_model.LogisticRegression())),
     "powerset_tree": lambda *_: multioutput.MultiClassEncoder(tree.HoeffdingTreeClassifier()),

@@ -22,11 +22,28 @@ from pipeline.tasks import Resolved, resolve
 
 Task = Literal["classification", "regression", "multilabel"]
 
+# the concept changes at once, gradually, or all the time
 SYNTHETIC = (
-    ("sea", "synth:SEA --target target"),
-    ("led_drift", "synth:LEDDrift --target target"),
-    ("rbf_drift", "synth:RandomRBFDrift --target target --task multiclass"),
-    ("hyperplane", "synth:Hyperplane?mag_change=0.01 --target target"),
+    ("sea_abrupt", "SEA?noise=0.1 -> SEA?variant=2&noise=0.1 @ 2000 -> SEA?variant=1&noise=0.1 @ 4000"),
+    ("sea_gradual", "SEA?noise=0.1 -> SEA?variant=2&noise=0.1 @ 2000 ~ 1000 -> SEA?variant=1&noise=0.1 @ 4000 ~ 1000"),
+    (
+        "agrawal_abrupt",
+        "Agrawal -> Agrawal?classification_function=3 @ 2000 -> Agrawal?classification_function=6 @ 4000",
+    ),
+    (
+        "agrawal_gradual",
+        "Agrawal -> Agrawal?classification_function=3 @ 2000 ~ 1000 -> Agrawal?classification_function=6 @ 4000 ~ 1000",
+    ),
+    (
+        "led_abrupt",
+        "LEDDrift?noise_percentage=0.1&irrelevant_features=True"
+        " -> LEDDrift?noise_percentage=0.1&irrelevant_features=True&n_drift_features=3 @ 2000"
+        " -> LEDDrift?noise_percentage=0.1&irrelevant_features=True&n_drift_features=7 @ 4000",
+    ),
+    ("sine_abrupt", "Sine -> Sine?classification_function=1 @ 2000 -> Sine?classification_function=2 @ 4000"),
+    ("rbf_abrupt", "RandomRBF?n_classes=4 -> RandomRBF?n_classes=4 @ 2000 -> RandomRBF?n_classes=4 @ 4000"),
+    ("rbf_incremental", "RandomRBFDrift?n_classes=4&change_speed=0.001"),
+    ("hyperplane_incremental", "Hyperplane?mag_change=0.01"),
 )
 
 
@@ -69,7 +86,7 @@ class Events:
 
 def synthetic() -> list[Stream]:
     """Return generated streams whose concept moves."""
-    return [Stream(name, tuple(text.split())) for name, text in SYNTHETIC]
+    return [Stream(name, (f"synth:{text}", "--target", "target", "--task", "multiclass")) for name, text in SYNTHETIC]
 
 
 def given(text: str) -> Stream:

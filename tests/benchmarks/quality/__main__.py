@@ -29,7 +29,7 @@ from tests.benchmarks.quality.environments import missing, worker_versions
 from tests.benchmarks.quality.olronn import STREAMS, olronn
 from tests.benchmarks.quality.rates import TRIED
 from tests.benchmarks.quality.runs import key, run
-from tests.benchmarks.quality.streams import recorded
+from tests.benchmarks.quality.streams import new, recorded
 from tests.benchmarks.quality.whole import table as whole
 from tests.recorded import data_folder
 
@@ -54,7 +54,9 @@ def main(words: list[str]) -> None:
         whole(space.presets.split(","), space.seeds)
         return
     parser.add_argument("--task", choices=list(METRICS), default="classification")
-    parser.add_argument("--streams", default="recorded", help="recorded, synthetic, none or names (default recorded)")
+    parser.add_argument(
+        "--streams", default="recorded", help="recorded, synthetic, new, none or names (default recorded)"
+    )
     parser.add_argument("--add", action="append", default=[], metavar="WORDS", help='such as "my.csv --target price"')
     parser.add_argument("--learners", default="", help="names, separated by commas (default all)")
     parser.add_argument("--without", default="", help="learners left out, separated by commas")
@@ -124,10 +126,12 @@ def _streams(text: str, task: str) -> list[Stream]:
         return []
     if text == "synthetic":
         return synthetic()
+    if text == "new":
+        return new(data_folder(), task)
     known = recorded(data_folder(), task)
     if text == "recorded":
         return known
-    by_name = {stream.name: stream for stream in [*known, *synthetic()]}
+    by_name = {stream.name: stream for stream in [*known, *synthetic(), *new(data_folder(), task)]}
     missing = [name for name in text.split(",") if name not in by_name]
     if missing:
         sys.exit(f"--streams: {missing} are not known for {task}; use some of {list(by_name)}, or --add")

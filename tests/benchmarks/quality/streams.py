@@ -1,5 +1,6 @@
 """The recorded streams of the comparison, what is predicted in each, and generated ones whose concept moves."""
 
+import shlex
 from pathlib import Path
 
 from pipeline.bench.quality.streams import Stream
@@ -39,6 +40,26 @@ MULTILABEL = (
     ("ml_enron", ("--targets-last", "53"), "f1_micro"),
 )
 
+# opened for the first time when all constants stood; a name that begins with synth: is a generator
+NEW = (
+    ("shuttle", "shuttle.csv.gz --target anomaly --task binary"),
+    ("mnist_test", "mnist_test.csv.gz --target label --task multiclass"),
+    ("spam_full", "spam_full.libsvm.gz --task binary"),
+    ("waveform", "synth:Waveform?has_noise=True --target target --task multiclass"),
+    ("random_tree", "synth:RandomTree?n_classes=4 --target target --task multiclass"),
+    ("agrawal", "synth:Agrawal?classification_function=6&perturbation=0.05 --target target"),
+    ("mixed", "synth:Mixed --target target"),
+    ("stagger", "'synth:STAGGER -> STAGGER?classification_function=1 @ 2000' --target target"),
+)
+NEW_VALUES = (
+    ("water_flow", "river:WaterFlow"),
+    ("chick_weights", "river:ChickWeights"),
+    ("friedman", "synth:Friedman --target target"),
+    ("friedman_drift", "synth:FriedmanDrift?position=(2000,3000,4000)&transition_window=500 --target target"),
+    ("mv", "synth:Mv --target target"),
+    ("planes", "synth:Planes2D --target target"),
+)
+
 
 def recorded(folder: Path, task: str) -> list[Stream]:
     """Return the recorded streams of a task: "classification" or "regression" of one target, or "multilabel"."""
@@ -46,3 +67,12 @@ def recorded(folder: Path, task: str) -> list[Stream]:
     return [
         Stream(name, (str(folder / f"{name}.csv.gz"), *words)) for name, words, _ in table if "multitarget" not in words
     ]
+
+
+def new(folder: Path, task: str) -> list[Stream]:
+    """Return the streams that nobody had looked at, of "classification" or "regression"."""
+    found = []
+    for name, text in {"classification": NEW, "regression": NEW_VALUES}.get(task, ()):
+        source, *words = shlex.split(text)
+        found.append(Stream(name, (source if ":" in source else str(folder / source), *words)))
+    return found
