@@ -44,7 +44,6 @@ MULTILABEL = (
 NEW = (
     ("shuttle", "shuttle.csv.gz --target anomaly --task binary"),
     ("mnist_test", "mnist_test.csv.gz --target label --task multiclass"),
-    ("spam_full", "spam_full.libsvm.gz --task binary"),
     ("waveform", "synth:Waveform?has_noise=True --target target --task multiclass"),
     ("random_tree", "synth:RandomTree?n_classes=4 --target target --task multiclass"),
     ("agrawal", "synth:Agrawal?classification_function=6&perturbation=0.05 --target target"),
