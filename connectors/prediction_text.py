@@ -8,6 +8,7 @@ Axes: K events, C classes of one target.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import orjson
@@ -15,6 +16,24 @@ import orjson
 from connectors.records import Column, FloatArray, Predictions
 
 _NULL = "null"
+
+
+@dataclass(frozen=True, slots=True)
+class _Texts:
+    """K texts that are written only at the end, each value once.
+
+    Attributes:
+        template: what all have in common, with %s where each has its own.
+        columns: for each %s the K texts.
+    """
+
+    template: str
+    columns: tuple[Sequence[str], ...]
+
+    def written(self, end: str = "") -> list[str]:
+        """Return the K texts, with something behind each."""
+        template = self.template + end
+        return [template % row for row in zip(*self.columns, strict=True)]
 
 
 def as_json_lines(predictions: Predictions) -> bytes:
@@ -29,7 +48,7 @@ def as_json_lines(predictions: Predictions) -> bytes:
     decisions = [_json_cells(predictions.decisions[t]) for t in targets]
     likelihoods = [_likelihoods(*predictions.probabilities[t]) for t in classed]
     labels = [_json_cells(predictions.labels[t]) for t in targets]
-    columns = {"position": _tokens(predictions.offsets)}
+    columns = {"position": _of(_tokens(predictions.offsets))}
     if len(targets) == 1:
         columns["prediction"], columns["label"] = decisions[0], labels[0]
         if classed:
@@ -39,7 +58,7 @@ def as_json_lines(predictions: Predictions) -> bytes:
         if classed:
             columns["probabilities"] = _objects(classed, likelihoods)
     names = [name for name in ("position", "prediction", "probabilities", "label") if name in columns]
-    return "".join(_objects(names, [columns[name] for name in names], end="\n")).encode()
+    return "".join(_objects(names, [columns[name] for name in names]).written("\n")).encode()
 
 
 def as_json_values(predictions: Predictions) -> list[bytes]:
@@ -55,11 +74,10 @@ def as_json_values(predictions: Predictions) -> list[bytes]:
             "label": _json_cells(predictions.labels[target]),
         }
         if target in predictions.probabilities:
-            texts = _likelihoods(*predictions.probabilities[target])
-            columns["probabilities"] = ["{}" if text == _NULL else text for text in texts]
+            columns["probabilities"] = _likelihoods(*predictions.probabilities[target], nothing="{}")
         described.append(_objects(list(columns), list(columns.values())))
-    whole = [_tokens(predictions.numbers), _objects(predictions.targets, described)]
-    return [text.encode() for text in _objects(["event", "targets"], whole)]
+    whole = [_of(_tokens(predictions.numbers)), _objects(predictions.targets, described)]
+    return [text.encode() for text in _objects(["event", "targets"], whole).written()]
 
 
 def as_csv(predictions: Predictions) -> bytes:
@@ -72,8 +90,8 @@ def as_csv(predictions: Predictions) -> bytes:
     for target in predictions.targets:
         columns.append(_csv_cells(predictions.decisions[target]))
         if target in predictions.probabilities:
-            likelihoods = _likelihoods(*predictions.probabilities[target])
-            columns.append(["" if text == _NULL else _quoted(text) for text in likelihoods])
+            likelihoods = _likelihoods(*predictions.probabilities[target], nothing="").written()
+            columns.append([_quoted(text) for text in likelihoods])
         columns.append(_csv_cells(predictions.labels[target]))
     return "".join([",".join(row) + "\n" for row in zip(*columns, strict=True)]).encode()
 
@@ -90,49 +108,54 @@ def csv_header(predictions: Predictions) -> bytes:
     return (",".join(map(_quoted, names)) + "\n").encode()
 
 
-def _objects(names: Sequence[str], columns: Sequence[Sequence[str]], end: str = "") -> list[str]:
+def _of(texts: Sequence[str]) -> _Texts:
+    return _Texts("%s", (texts,))
+
+
+def _objects(names: Sequence[str], columns: Sequence[_Texts]) -> _Texts:
     """Return K JSON objects with the given members, whose values are JSON already."""
-    members = ",".join(f"{_json(name)}:".replace("%", "%%") + "%s" for name in names)
-    template = "{" + members + "}" + end
-    return [template % row for row in zip(*columns, strict=True)]
+    members = [
+        f"{_json(name)}:".replace("%", "%%") + column.template for name, column in zip(names, columns, strict=True)
+    ]
+    return _Texts("{" + ",".join(members) + "}", tuple(texts for column in columns for texts in column.columns))
 
 
-def _likelihoods(classes: Sequence[object], probabilities: FloatArray) -> list[str]:
-    """Return K JSON objects {class: probability} without the classes that are NaN; null where all are.
+def _likelihoods(classes: Sequence[object], probabilities: FloatArray, *, nothing: str = _NULL) -> _Texts:
+    """Return K JSON objects {class: probability} without the classes that are NaN.
 
     Args:
         classes: C labels.
         probabilities: [K, C].
+        nothing: the text where all are NaN.
     """
     names = [label if isinstance(label, str) else _json(label) for label in classes]
     absent = np.isnan(probabilities)
     if (absent == absent[:1]).all():  # most blocks
         there = np.flatnonzero(~absent[:1].any(axis=0))
         if not len(there):
-            return [_NULL] * len(absent)
+            return _of([nothing] * len(absent))
         return _likelihoods_of([names[c] for c in there], probabilities[:, there])
-    texts = np.full(len(probabilities), _NULL, dtype=object)
+    texts = np.full(len(probabilities), nothing, dtype=object)
     # classes appear late and all at once, so there are few patterns
     patterns, which = np.unique(absent, axis=0, return_inverse=True)
     for number, pattern in enumerate(patterns):
         if not pattern.all():
             rows = np.flatnonzero(which.reshape(-1) == number)
             there = np.flatnonzero(~pattern)
-            texts[rows] = _likelihoods_of([names[c] for c in there], probabilities[np.ix_(rows, there)])
-    listed: list[str] = texts.tolist()
-    return listed
+            texts[rows] = _likelihoods_of([names[c] for c in there], probabilities[np.ix_(rows, there)]).written()
+    return _of(texts.tolist())
 
 
-def _likelihoods_of(names: Sequence[str], probabilities: FloatArray) -> list[str]:
+def _likelihoods_of(names: Sequence[str], probabilities: FloatArray) -> _Texts:
     tokens = _tokens(np.ascontiguousarray(probabilities).reshape(-1))
-    return _objects(names, [tokens[c :: len(names)] for c in range(len(names))])
+    return _objects(names, [_of(tokens[c :: len(names)]) for c in range(len(names))])
 
 
-def _json_cells(column: Column) -> list[str]:
+def _json_cells(column: Column) -> _Texts:
     """Return K labels or values as JSON."""
     if column.dtype != object:
-        return _tokens(column)
-    return _each(column, _json)
+        return _of(_tokens(column))
+    return _of(_each(column, _json))
 
 
 def _csv_cells(column: Column) -> list[str]:

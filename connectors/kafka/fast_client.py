@@ -307,14 +307,16 @@ class FastWriter:
         """Take a record."""
         number = self._given
         try:
+            # by position: topic, value, key, partition, callback, on_delivery, timestamp (0 = now), headers
             self._producer.produce(
                 record.topic,
                 record.value,
                 record.key,
-                partition=_BY_KEY if record.partition is None else record.partition,
-                on_delivery=partial(self._done, number),
-                timestamp=record.timestamp_ms or 0,  # 0 = now
-                headers=list(record.headers),
+                _BY_KEY if record.partition is None else record.partition,
+                None,
+                partial(self._done, number),
+                record.timestamp_ms or 0,
+                list(record.headers),
             )
         except BufferError as error:
             self._producer.poll(0.1)

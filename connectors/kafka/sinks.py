@@ -22,14 +22,18 @@ without key and own headers. All headers are UTF-8 text. The numbers of both tog
 """
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
-from itertools import islice
+from functools import lru_cache, partial
+from itertools import islice, repeat
+from typing import Any
+
+import numpy as np
+import orjson
 
 from connectors.errors import SinkError
 from connectors.kafka.client import Outgoing
 from connectors.kafka.delivery import Channel
 from connectors.prediction_text import as_json_values
-from connectors.records import DeadLetter, Predictions, Record
+from connectors.records import DeadLetter, IntArray, Predictions, Record
 
 _KEPT_BYTES = 4_096  # of the value of a dead letter that is too large for the topic
 _KEPT_DETAIL = 1_000
@@ -71,13 +75,18 @@ class KafkaPredictions:
         self._halfway = (None, 0)
 
     def _outgoing(self, item: Predictions) -> Iterator[Outgoing]:
-        topic, partitions = self._topic, self._partitions
+        """Make the records column by column, several times as fast as one by one."""
+        records = list(item.records)
+        same = partial(repeat, times=len(records))
         cuts = ",".join(f"{cut.partition}:{cut.offset}" for cut in item.cuts)
         last = (*_whose(self._model, self._channel), *((("streamnn-cut", cuts.encode()),) if cuts else ()))
-        rows = zip(item.records, as_json_values(item), item.offsets.tolist(), item.numbers.tolist(), strict=True)
-        for record, value, offset, number in rows:
-            headers = (*_place(record, offset), ("streamnn-event", b"%d" % number), *last)
-            yield Outgoing(topic, value, record.key, headers, _partition(record, partitions))
+        numbered = zip(same("streamnn-event"), _digits(item.numbers), strict=True)
+        headers = zip(*_places(records, item.offsets), numbered, *map(same, last), strict=True)
+        keys = [record.key for record in records]
+        where = [_partition(record, self._partitions) for record in records]
+        make: Any = tuple.__new__
+        rest = zip(same(self._topic), as_json_values(item), keys, headers, where, same(None), same(None), strict=True)
+        return map(make, repeat(Outgoing), rest)
 
     def flush(self) -> int:
         """Return when all records are acknowledged; the length is how many there have been."""
@@ -147,6 +156,29 @@ class KafkaDeadLetters:
         cut = ("streamnn-truncated", f"{len(value)} bytes, of which the first {_KEPT_BYTES} are kept".encode())
         smaller = Outgoing(self._topic, value[:_KEPT_BYTES], None, (*headers[len(record.headers) :], cut), where)
         return Outgoing(self._topic, value, record.key, headers, where, smaller=smaller)
+
+
+def _places(records: Sequence[Record], numbers: IntArray) -> list[Iterator[tuple[str, bytes]]]:
+    """Return the headers of `_place` for K records, a column each; all or none of them have an origin."""
+    numbered, name = _digits(numbers), partial(repeat, times=len(records))
+    origins = [record.origin for record in records if record.origin is not None]
+    if len(origins) < len(records):
+        return [zip(name(text), numbered, strict=True) for text in ("streamnn-offset", "streamnn-record")]
+    offsets = _digits(np.array([origin.offset for origin in origins], dtype=np.int64))
+    places = [_place_but_offset(topic, partition) for topic, partition, _ in origins]
+    return [
+        iter([topic for topic, _ in places]),
+        iter([partition for _, partition in places]),
+        zip(name("streamnn-offset"), offsets, strict=True),
+        zip(name("streamnn-record"), numbered, strict=True),
+    ]
+
+
+def _digits(numbers: IntArray) -> list[bytes]:
+    """Return each number as text."""
+    if not len(numbers):
+        return []
+    return orjson.dumps(np.ascontiguousarray(numbers), option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
 
 
 def _place(record: Record, number: int) -> tuple[tuple[str, bytes], ...]:

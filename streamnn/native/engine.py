@@ -29,7 +29,7 @@ SERVED, LOSS = 0, 1  # where outputs go
 _PRECISION: dict[torch.dtype, type[np.floating[Any]]] = {torch.float32: np.float32, torch.float64: np.float64}
 # rows of a padded micro-batch above which torch's own kernels run it: up to here they were never faster in one thread, from
 # 8-64-64-2 to 784-256-256-7 (tests/benchmarks/batch.py)
-LARGEST = 1024
+LARGEST = 4096
 
 
 class NativeEngine(Engine):

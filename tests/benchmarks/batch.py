@@ -18,7 +18,7 @@ from streamnn.networks import MLPSpec
 from streamnn.operations import Kind, Operations
 
 SHAPES = ((8, (64, 64), "binary"), (54, (128, 128), "multiclass"), (784, (256, 256), "multiclass"))
-SIZES = (1, 4, 16, 64, 256, 1024)
+SIZES = (1, 4, 16, 64, 256, 1024, 4096)
 SECONDS = 0.1  # of one side in one round, about
 
 
