@@ -62,8 +62,10 @@ Record the topic that CONFIG.toml reads (stream.source = "kafka:TOPIC") to its p
 offset, timestamp, key, headers and bytes. FILE ends in .records.jsonl or .records.jsonl.gz, and gets its name when it is
 whole. In which order they stand there, and are replayed, --order says:
 
-  timestamp   by timestamp, as a run with kafka.order = "timestamp" handles them (but for waits that ended by the clock)
-  handled     as the run handled them, whatever the order: its predictions and dead letters tell (both topics are read)
+  timestamp   by timestamp, as a run with kafka.order = "timestamp" handles them: but where its wait for an idle partition
+              ended by the clock (kafka.idle_wait_s; the run's metric streamnn_consumer_expired_waits counts them)
+  handled     as the run handled them, whatever the order, and no others: its predictions and dead letters tell (both
+              topics are read)
 
   streamnn record config.toml week.records.jsonl.gz
   streamnn replay week.records.jsonl.gz --config config.toml --set model.preset=fast
@@ -210,12 +212,14 @@ def _record(commands: Any) -> None:
     p.add_argument("file", metavar="FILE", type=Path, help="what is written: .records.jsonl, or .records.jsonl.gz")
     p.add_argument(
         "--order", choices=["timestamp", "handled"],
-        help="of the records; by default timestamp, or handled where kafka.order is arrival",
+        help="of the records; by default timestamp, or handled where kafka.order is arrival; handled repeats a run however"
+        " its waits for idle partitions ended",
     )  # fmt: skip
     p.add_argument(
         "--from", dest="first", metavar="PLACE",
         help="where to begin: a moment (2026-11-01T12:00:00Z), or offsets (partition:offset,...); the other partitions,"
-        " and all of them by default, begin where the run does (kafka.start)",
+        " and all of them by default, begin where the run does (kafka.start; of a run that began at the latest record, at"
+        " the beginning of the topic)",
     )  # fmt: skip
     p.add_argument("--until", metavar="PLACE", help="where to stop, likewise; the record there is left out")
     _override(p)

@@ -5,6 +5,7 @@ and what a report or display wants to know about it.
 """
 
 import dataclasses
+import math
 import os
 import threading
 from collections.abc import Callable
@@ -125,6 +126,8 @@ def prepare(config: Config, waiting: Callable[[], None] = lambda: None) -> Prepa
         _check_join(config)
     if config.mode.max_wait_ms and config.mode.batch > 1:
         _check_wait(config)
+    if is_kafka(config.stream.source) and config.kafka.delivery == "transactional":
+        _check_transaction(config)
     if config.checkpoint.resume and not config.checkpoint.folder:
         raise SettingsError("checkpoint.resume needs checkpoint.folder (--checkpoint DIR)")
     if is_kafka(config.stream.source) and not config.checkpoint.folder:
@@ -169,6 +172,7 @@ def prepare(config: Config, waiting: Callable[[], None] = lambda: None) -> Prepa
         predictions=outside.predictions,
         dead_letters=outside.dead_letters,
         commits=outside.commits,
+        channel=outside.channel,
     )
     plan = Plan(
         targets=tuple(t.name for t in resolved.targets),
@@ -184,6 +188,7 @@ def prepare(config: Config, waiting: Callable[[], None] = lambda: None) -> Prepa
         patience_s=config.output.patience_s,
         fingerprint=fingerprint(config, resolved),
         wait_s=config.mode.max_wait_ms / 1000 if is_live(config.stream) else 0.0,
+        transaction_timeout_s=config.kafka.transaction_timeout_s if outside.commits is not None else math.inf,
     )
     return Prepared(config, resolved, plan, parts, stopping)
 
@@ -292,6 +297,28 @@ def _check_wait(config: Config) -> None:
         raise SettingsError(
             f"{wait}: predictions tell where the clock ended micro-batches, and kafka.predictions_topic is not set; set it,"
             " or mode.max_wait_ms to 0"
+        )
+
+
+def _check_transaction(config: Config) -> None:
+    """Check that a checkpoint, and what is written between two of them, fit a transaction.
+
+    Raises:
+        SettingsError: they do not.
+    """
+    kafka, every_s = config.kafka, config.checkpoint.every_s
+    half_s = kafka.transaction_timeout_s / 2
+    if every_s > half_s:
+        raise SettingsError(
+            f"checkpoint.every_s is {every_s:g}, expected at most {half_s:g}: a transaction is due for its commit at half of"
+            f" kafka.transaction_timeout_s ({kafka.transaction_timeout_s:g}), and the other half is for writing the"
+            f" checkpoint; make it smaller, or set kafka.transaction_timeout_s to {2 * every_s:g} or more"
+        )
+    name, block = max((("chunk", config.mode.chunk), ("batch", config.mode.batch)), key=lambda one: one[1])
+    if kafka.uncommitted_records < block:
+        raise SettingsError(
+            f"kafka.uncommitted_records is {kafka.uncommitted_records}, expected at least mode.{name} ({block}): so many"
+            f" predictions are written in one go; raise it, or make mode.{name} smaller"
         )
 
 

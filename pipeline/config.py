@@ -196,7 +196,10 @@ class KafkaSettings:
     )
     transactional_id: str = setting("", "the same for every process that may run this model; empty = streamnn-MODEL")
     transaction_timeout_s: float = setting(
-        300.0, "how long a transaction may stay open; checkpoints come before", low=1.0
+        300.0,
+        "how long a transaction may stay open, at most what brokers allow (transaction.max.timeout.ms, 900 s); a checkpoint"
+        " is taken at half of it, so checkpoint.every_s is no more than that",
+        low=20.0,
     )
     standby: bool = setting(
         False,
@@ -226,7 +229,16 @@ class KafkaSettings:
     lost: Literal["stop", "skip"] = setting("stop", "what is done if records not yet read have been deleted")
     new_partitions: Literal["refuse", "accept"] = setting("refuse", "what is done if the topic gets more partitions")
     committed_only: bool = setting(True, "leave out records of open and aborted transactions")
-    buffer_records: int = setting(10_000, "read ahead at most, per partition", low=1)
+    buffer_records: int = setting(10_000, "read ahead at most, per partition; a full one is paused", low=1)
+    buffer_mb: float = setting(32.0, "likewise, by the size of the records' values, in MiB", low=0.1)
+    in_flight_records: int = setting(
+        10_000, "predictions and dead letters not yet acknowledged, at most; beyond, the intake waits", low=1
+    )
+    uncommitted_records: int = setting(
+        250_000,
+        "of a transaction: predictions and dead letters kept until they are committed; with so many a checkpoint is taken",
+        low=1,
+    )
     stall_s: float = setting(30.0, "the consumer is made anew after so long without a record that is there", low=1.0)
     client: Literal["kafka-python", "confluent-kafka"] = setting("kafka-python", "library; the second: extra `fast`")
     security: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = setting("plaintext", "protocol")

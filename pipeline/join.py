@@ -6,7 +6,9 @@ comes before its event waits for it; then the event is predicted and learned at 
 
 Time is the stream's: the largest timestamp of a record so far. An event waits for its label for `wait_s`, a label for its
 event as long, an id that is done with is remembered as long again; of each there are at most `capacity`, and the oldest
-goes first. So what becomes of a label is a function of the records and their order alone:
+goes first. So what becomes of a label is a function of the records and their order alone. It believes them: one dated far
+ahead ends every wait, for no rule over timestamps alone tells it from the first record after a long silence; brokers can
+refuse it, since they know the time.
 
     joined      it was learned, or could not be (then there is a dead letter)
     duplicate   its event has a label already, or one that waits: the first counts
@@ -23,6 +25,7 @@ Axes: K events of a chunk, M steps, L labels among them, T targets.
 """
 
 import json
+import logging
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -38,6 +41,8 @@ from pipeline.packing import pack, pack_texts, unpack, unpack_texts
 from pipeline.pending import PendingRows
 from pipeline.steps import Steps
 from streamnn.operations import IntArray, Kind, Operations, Rows
+
+_log = logging.getLogger(__name__)
 
 _LARGE = 1e15  # an input beyond may not be countable
 
@@ -110,6 +115,7 @@ class LabelJoin:
         self._kinds, self._id = dict(kinds), id_field
         self._wait_ms, self._capacity = round(1000 * wait_s), capacity
         self._now_ms = 0
+        self._leapt = False  # whether a leap of time has been told
         self._events: OrderedDict[str, tuple[int, int]] = OrderedDict()  # id -> since when (ms), event number
         self._early: OrderedDict[str, EarlyLabel] = OrderedDict()
         self._done: OrderedDict[str, tuple[int, bool]] = OrderedDict()  # id -> since when (ms), whether given up
@@ -282,9 +288,11 @@ class LabelJoin:
 
     def _pass_time(self, record: Record) -> None:
         """Let the time of a record pass: what has waited for too long goes."""
-        self._now_ms = max(self._now_ms, record.timestamp_ms)
+        before, self._now_ms = self._now_ms, max(self._now_ms, record.timestamp_ms)
         if not self._wait_ms:
             return
+        if self._now_ms - before > self._wait_ms and before:
+            self._note_leap(record, before)
         limit = self._now_ms - self._wait_ms
         while self._events and next(iter(self._events.values()))[0] < limit:
             self._give_up()
@@ -293,6 +301,22 @@ class LabelJoin:
             self.counts["unmatched"] += 1
         while self._done and next(iter(self._done.values()))[0] < limit:
             self._done.popitem(last=False)
+
+    def _note_leap(self, record: Record, before_ms: int) -> None:
+        """Say once that a record ends every wait: it may be dated wrongly, which the records themselves do not tell."""
+        if self._leapt or not (self._events or self._early):
+            return
+        self._leapt, origin = True, record.origin
+        _log.warning(
+            "%s is dated %.0f s after every record before it, more than labels.wait_s (%g): %d events and %d labels that"
+            " wait are given up. If its date is wrong, have the brokers refuse such records"
+            " (message.timestamp.after.max.ms).",
+            "a record" if origin is None else f"record {origin.offset} of {origin.topic}/{origin.partition}",
+            (record.timestamp_ms - before_ms) / 1000,
+            self._wait_ms / 1000,
+            len(self._events),
+            len(self._early),
+        )
 
     def _give_up(self) -> None:
         """Give up the event that has waited longest."""

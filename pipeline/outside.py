@@ -50,12 +50,18 @@ POLLS_A_WAIT = 8  # while a micro-batch waits: the clock is looked at in between
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """What the loop is connected to. `commits` is there where predictions and positions are committed together."""
+    """What the loop is connected to.
+
+    Attributes:
+        commits: there where predictions and positions are committed together.
+        channel: what the sinks write to, where they write to topics.
+    """
 
     source: Source
     predictions: Sink[Predictions] | None
     dead_letters: Sink[Sequence[DeadLetter]] | None
     commits: Commits | None
+    channel: Channel | None
 
 
 def is_kafka(source: str) -> bool:
@@ -108,6 +114,8 @@ def connect(config: Config, spec: StreamSpec, schema: Schema, stopping: Callable
                 group=k.group or k.model,
                 identity=k.transactional_id or f"streamnn-{k.model}",
                 timeout_s=k.transaction_timeout_s,
+                in_flight=k.in_flight_records,
+                most_records=k.uncommitted_records,
                 start_wait_s=k.start_wait_s,
                 give_up_s=k.give_up_s,
                 stopping=stopping,
@@ -129,7 +137,13 @@ def connect(config: Config, spec: StreamSpec, schema: Schema, stopping: Callable
             )
         source = _recorded(config, spec, schema) or open_source(spec, schema)
     if channel is None and (k.predictions_topic or k.dead_letters_topic):
-        channel = Delivery(made, start_wait_s=k.start_wait_s, give_up_s=k.give_up_s, stopping=stopping)
+        channel = Delivery(
+            made,
+            in_flight=k.in_flight_records,
+            start_wait_s=k.start_wait_s,
+            give_up_s=k.give_up_s,
+            stopping=stopping,
+        )
     predictions: Sink[Predictions] | None = None
     if k.predictions_topic and channel is not None:
         predictions = KafkaPredictions(channel, k.predictions_topic, model=k.model)
@@ -140,7 +154,7 @@ def connect(config: Config, spec: StreamSpec, schema: Schema, stopping: Callable
         dead_letters = KafkaDeadLetters(channel, k.dead_letters_topic, model=k.model)
     elif out.dead_letters:
         dead_letters = open_dead_letters(Path(out.dead_letters))
-    return Outside(source, predictions, dead_letters, commits)
+    return Outside(source, predictions, dead_letters, commits, channel)
 
 
 def _recorded(config: Config, spec: StreamSpec, schema: Schema) -> RecordingSource | None:
@@ -202,6 +216,7 @@ def reading(k: KafkaSettings, topic: str, label_topic: str = "") -> KafkaReading
         new_partitions=k.new_partitions,
         committed_only=k.committed_only,
         buffer_records=k.buffer_records,
+        buffer_mb=k.buffer_mb,
         stall_s=k.stall_s,
     )
 

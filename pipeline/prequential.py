@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from connectors import Chunk, DeadLetter, Origin, Predictions, Record, Sink, SinkError, Source, SourceError
-from connectors.kafka import Commits
+from connectors.kafka import Channel, Commits
 from pipeline.blocks import Block, Work, select
 from pipeline.checkpoint import Checkpoint, CheckpointError, CheckpointStore
 from pipeline.faults import CrashPoint
@@ -95,7 +95,7 @@ class Control:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """Everything the loop drives. Sinks, store and commits may be absent.
+    """Everything the loop drives. Sinks, store, commits and the channel that sinks write to may be absent.
 
     With `commits` what was written becomes visible with the checkpoint it belongs to; what would come after the last
     one (a last, smaller micro-batch) waits for more events.
@@ -112,6 +112,7 @@ class Parts:
     dead_letters: Sink[Sequence[DeadLetter]] | None = None
     store: CheckpointStore | None = None
     commits: Commits | None = None
+    channel: Channel | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +122,7 @@ class Plan:
     Attributes:
         wait_s: how long an event of a live stream may wait for its micro-batch, or in sample mode for the others of its
             block; 0 = for ever.
+        transaction_timeout_s: how long a transaction may stay open; infinite where there is none.
         fingerprint: the settings that determine the model; a checkpoint fits only the same ones.
         feature_fields: numeric fields known before the first event, in order; they get their inputs at once.
     """
@@ -138,6 +140,7 @@ class Plan:
     patience_s: float
     fingerprint: dict[str, Any]
     wait_s: float = 0.0
+    transaction_timeout_s: float = math.inf
 
 
 class Prequential:
@@ -152,6 +155,7 @@ class Prequential:
         self.failure: Exception | None = None  # what ended the run before its time
         self.blocked = ""  # why nothing is taken in at the moment
         self.written = Written()
+        self._fits = True  # whether every checkpoint has been short enough for its transaction
         self.loss = float("nan")  # mean of the last decision's interval
         self._offset = 0  # of the next record to read
         self._checkpointed: int | None = None  # event count of the newest checkpoint
@@ -278,6 +282,22 @@ class Prequential:
             p.crash_point("after_commit")
         p.source.commit(self._offset)
         self.written = Written(self.written.number + 1, time.monotonic() - began, store.size_bytes)
+        self._check_fit()
+
+    def _check_fit(self) -> None:
+        """Warn, once, where a checkpoint takes so long that the transactions that it ends may be aborted before."""
+        limit_s, took_s = self.plan.transaction_timeout_s, self.written.seconds
+        every_s = min(self.plan.checkpoint_every_s or math.inf, limit_s / 2)  # where a commit is due
+        if self._fits and every_s + took_s > limit_s:
+            self._fits = False
+            _log.warning(
+                "a checkpoint took %.1f s, which with the %g s before it is more than kafka.transaction_timeout_s (%g):"
+                " the brokers may abort its transaction, and all of it is written again. Raise kafka.transaction_timeout_s,"
+                " or make checkpoint.every_s smaller.",
+                took_s,
+                every_s,
+                limit_s,
+            )
 
     def _tell_again(self) -> None:
         """Tell the source where it stands while less than a micro-batch waits and no checkpoint can come.

@@ -52,7 +52,11 @@ def record(space: argparse.Namespace) -> int:
             source, cuts = found
             stack.callback(source.close)
             source.open(0, None)
-            writer = stack.enter_context(RecordingWriter(space.file, _heading(source, order), cuts))
+            heading = _heading(source, order)
+            if not space.quiet:
+                for line in _doubts(config, space, heading):
+                    print(f"streamnn: {line}", file=sys.stderr)
+            writer = stack.enter_context(RecordingWriter(space.file, heading, cuts))
             try:
                 records = _copy(source, writer, progress, stopping)
                 size = 0 if got else writer.finish()
@@ -66,6 +70,25 @@ def record(space: argparse.Namespace) -> int:
         told = f"{records:,} records of {config.stream.source.removeprefix(SCHEME)}, {_TOLD[order]}"
         print(f"{told}, in {time.monotonic() - began_s:.1f} s: {space.file}, {size / 1e6:,.1f} MB")
     return 0
+
+
+def _doubts(config: Config, space: argparse.Namespace, heading: Heading) -> list[str]:
+    """Say where what is recorded may not be what the run has handled; nothing of the run itself is known here."""
+    told = bool(config.kafka.predictions_topic) and not config.labels.topic
+    handled = "; --order handled takes what it handled from its predictions" if told else ""
+    found = []
+    if heading.order == "timestamp" and space.order is None and len(heading.partitions) > 1:
+        found.append(
+            f"{len(heading.partitions)} partitions are recorded in the order of their timestamps. The run took records in"
+            " another one where a wait for an idle partition ended by the clock (kafka.idle_wait_s; its metric"
+            f" streamnn_consumer_expired_waits counts them){handled}."
+        )
+    if heading.order == "timestamp" and space.first is None and config.kafka.start == "latest":
+        found.append(
+            "kafka.start is latest, and where the run began is not known here: what lies before is recorded too. Give the"
+            f" place with --from{handled}."
+        )
+    return found
 
 
 def _copy(source: KafkaSource, writer: RecordingWriter, progress: Progress, stopping: threading.Event) -> int:

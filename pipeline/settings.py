@@ -268,7 +268,8 @@ def _wrong(key: str, hint: Any, metadata: Mapping[str, Any], given: Given) -> Se
     if get_origin(hint) is Literal:
         found = difflib.get_close_matches(str(given.value), [str(c) for c in get_args(hint)], n=1)
         near = f" Did you mean {found[0]}?" if found else ""
-    return SettingsError(f"{given.where}: {key} is {given.value!r}, expected {_expects(hint, metadata)}.{near}")
+    shown = "hidden" if metadata["secret"] else repr(given.value)
+    return SettingsError(f"{given.where}: {key} is {shown}, expected {_expects(hint, metadata)}.{near}")
 
 
 def _expects(hint: Any, metadata: Mapping[str, Any]) -> str:

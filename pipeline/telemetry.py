@@ -1,7 +1,8 @@
-"""What the loop tells Prometheus. Counters follow every block; gauges of scores are renewed at most once a second.
+"""What the loop tells Prometheus. Counters follow every block; gauges are renewed at most once a second.
 
 In: the loop after each block. Out: metrics in a registry of their own, which
-`pipeline.server` exposes. Names carry their unit; labels have few values.
+`pipeline.server` exposes. Names carry their unit; labels have few values. What Kafka's clients count is looked up with
+the gauges.
 """
 
 import math
@@ -36,7 +37,6 @@ class Telemetry:
     ) -> None:
         self.registry = CollectorRegistry() if registry is None else registry
         self._clock, self._gauged, self._last = clock, -math.inf, clock()
-        self._seen = dict.fromkeys(("events", "learned", "unlabelled", "drifts", "cuts", "expired", "compilations"), 0)
         self._batches: dict[int, int] = {}
         self._dropped: dict[str, int] = {}
         self._fates: dict[str, int] = {}
@@ -56,7 +56,26 @@ class Telemetry:
                 "streamnn_labels_expired", "Labels given up: not in time, or too many awaited", registry=r
             ),
             "compilations": Counter("streamnn_compilations", "Times the step was compiled", registry=r),
+            "failed_commits": Counter(
+                "streamnn_consumer_failed_commits",
+                "Commits of positions without success (the next makes up)",
+                registry=r,
+            ),
+            "waits": Counter(
+                "streamnn_producer_waits", "Records that waited to be taken: too many were under way", registry=r
+            ),
+            "repeats": Counter("streamnn_producer_repeats", "Records given to the producer again", registry=r),
+            "recoveries": Counter(
+                "streamnn_producer_recoveries", "Producers made anew, with what was not committed", registry=r
+            ),
+            "truncated": Counter(
+                "streamnn_dead_letters_truncated", "Dead letters too large for their topic: a part is kept", registry=r
+            ),
+            "full": Counter(
+                "streamnn_transactions_full", "Commits that were due at kafka.uncommitted_records", registry=r
+            ),
         }
+        self._seen = dict.fromkeys(self._counters, 0)
         self._dead = Counter("streamnn_dead_letters", "Records that could not be used", ["stage", "reason"], registry=r)
         self._joined = Counter(
             "streamnn_labels_joined",
@@ -115,6 +134,7 @@ class Telemetry:
             "lost_records": Gauge("streamnn_consumer_lost_records", "Records deleted before being read", registry=r),
             "unreachable_s": Gauge("streamnn_consumer_unreachable_seconds", "Time without the cluster", registry=r),
         }
+        self._in_flight = Gauge("streamnn_producer_in_flight_records", "Records not acknowledged yet", registry=r)
 
     def block(self, loop: Prequential) -> None:
         """Take note of a finished block."""
@@ -153,7 +173,7 @@ class Telemetry:
             self.gauges(loop)
 
     def gauges(self, loop: Prequential) -> None:
-        """Renew every gauge."""
+        """Renew every gauge, and what Kafka's clients count."""
         self._loss.set(loop.loss)
         self._rate.set(loop.control.rate)
         self._pending.set(len(loop.parts.queue))
@@ -172,6 +192,12 @@ class Telemetry:
             told = source.statistics
             for name, gauge in self._kafka.items():
                 gauge.set(getattr(told, name))
+            self._raise("failed_commits", told.failed_commits)
+        if loop.parts.channel is not None:
+            written = loop.parts.channel.statistics
+            self._in_flight.set(written.in_flight)
+            for name in ("waits", "repeats", "recoveries", "truncated", "full"):
+                self._raise(name, getattr(written, name))
         scores = loop.parts.scores
         for span, found in (("overall", scores.metrics()), ("window", scores.window()), ("fading", scores.fading())):
             for name, value in found.items():

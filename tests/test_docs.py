@@ -12,6 +12,7 @@ import pytest
 from pipeline.arguments import parser
 from pipeline.config import Config
 from pipeline.settings import read_settings
+from pipeline.telemetry import Telemetry
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -143,6 +144,10 @@ FAULTS = {
     "schema registry does not answer": "test_kafka_avro::test_a_registry_that_is_away_is_waited_for",
     "schema registry refuses": "test_kafka_avro::test_a_registry_that_refuses_ends_the_run",
     "records that do not decode, or cannot be learned": "test_kafka_poison::test_every_malformed_record_is_a_dead_letter_once",
+    "dead letter too large for its topic": "test_kafka_sinks::test_a_dead_letter_that_is_too_large_is_cut",
+    "`kafka.transaction_timeout_s` longer than brokers allow": (
+        "test_kafka_sinks::test_a_time_out_that_brokers_do_not_allow_is_told"
+    ),
     "another process took the model over": "test_kafka_standby::test_a_zombie_stops_and_counts_for_nothing",
     "checkpoints, but no committed offsets (transactional)": "test_kafka_faults::test_positions_that_are_not_committed",
     "checkpoint folder used by another process": "test_kafka_faults::test_a_folder_that_is_in_use",
@@ -150,9 +155,24 @@ FAULTS = {
 }
 
 
+def tables_of_what_goes_wrong():
+    """The first cells of the tables of what goes wrong with Kafka, and of the metrics that tell of it."""
+    text = (ROOT / "docs" / "kafka.md").read_text().partition("## When something goes wrong")[2].partition("\n## ")[0]
+    cells = re.findall(r"^\| ([^|]+?) \|", text, re.MULTILINE)
+    metrics = cells.index("metric")
+    return cells[:metrics], cells[metrics:]
+
+
+def test_metrics_of_kafka_in_the_docs_are_those_that_there_are():
+    """The table has each metric of the clients, and no other."""
+    served = {sample.name for family in Telemetry().registry.collect() for sample in family.samples}
+    words = ("streamnn_consumer_", "streamnn_producer_", "streamnn_transactions_", "streamnn_dead_letters_truncated_")
+    clients = {name for name in served if name.startswith(words) and not name.endswith("_created")}
+    assert {cell.strip("`") for cell in tables_of_what_goes_wrong()[1][1:]} == clients
+
+
 def test_every_fault_in_the_docs_has_its_test():
     """Each row of the table of what goes wrong with Kafka names a test that is there."""
-    table = (ROOT / "docs" / "kafka.md").read_text().partition("## When something goes wrong")[2].partition("\n## ")[0]
-    assert re.findall(r"^\| ([^|]+?) \|", table, re.MULTILINE) == ["what", *FAULTS]
+    assert tables_of_what_goes_wrong()[0] == ["what", *FAULTS]
     for module, name in (where.split("::") for where in FAULTS.values()):
         assert f"def {name}(" in (ROOT / "tests" / "integration" / f"{module}.py").read_text(), name

@@ -8,7 +8,7 @@ Example:
 """
 
 from connectors.kafka.client import Library, LogError
-from connectors.kafka.delivery import Channel, Delivery
+from connectors.kafka.delivery import Channel, ChannelStatistics, Delivery
 from connectors.kafka.handled import HandledOrder, handled_cuts, handled_order
 from connectors.kafka.lease import Lease
 from connectors.kafka.libraries import library
@@ -19,6 +19,7 @@ from connectors.kafka.transaction import Commits, FencedError, Transaction
 
 __all__ = [
     "Channel",
+    "ChannelStatistics",
     "Commits",
     "Delivery",
     "FencedError",

@@ -28,6 +28,7 @@ Fault = Literal[
     "untrusted",  # the certificate is not trusted, or TLS does not come about
     "fenced",  # another producer took over, or the broker has forgotten this one
     "too_large",  # the record is larger than the broker or the library takes
+    "too_long",  # the brokers let no transaction stay open for so long
     "configuration",  # a setting that the library does not take
     "failed",  # anything else
 ]

@@ -9,6 +9,7 @@ enough there is `connectors.kafka.transaction`.
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
@@ -36,8 +37,33 @@ REST_S = 5.0  # how long the other records of a producer that has failed one are
 PERMANENT: tuple[Fault, ...] = ("refused", "unknown_topic", "untrusted", "configuration", "too_large")
 
 
+@dataclass(frozen=True, slots=True)
+class ChannelStatistics:
+    """What a person wants to know of a channel; what is counted is that of this process.
+
+    Attributes:
+        in_flight: records under way.
+        waits: records that had to wait: as many as allowed were under way, or a producer had to be made anew.
+        repeats: records given to the library again.
+        recoveries: producers made anew.
+        truncated: records too large for their topic, of which a smaller form was written.
+        full: commits that were due because as many records as allowed were written.
+    """
+
+    in_flight: int
+    waits: int
+    repeats: int
+    recoveries: int
+    truncated: int
+    full: int
+
+
 class Channel(Protocol):
     """What the sinks write to. Several sinks may share one."""
+
+    @property
+    def statistics(self) -> ChannelStatistics:
+        """What a person wants to know."""
 
     @property
     def opened_ms(self) -> int:
@@ -148,8 +174,21 @@ class Delivery:
         self._failed: list[Outgoing] = []  # given up by the library, and to be given to it again
         self._careful = False  # one record was too large: find out which
         self.opened_ms = 0
+        self._waits = self._recoveries = 0
         self.repeats = 0  # records given to the library again
         self.truncated = 0  # records too large, of which a smaller form was written
+
+    @property
+    def statistics(self) -> ChannelStatistics:
+        """What a person wants to know."""
+        return ChannelStatistics(
+            in_flight=0 if self._writer is None else self._writer.in_flight,
+            waits=self._waits,
+            repeats=self.repeats,
+            recoveries=self._recoveries,
+            truncated=self.truncated,
+            full=0,
+        )
 
     def open(self) -> None:
         """Connect."""
@@ -174,8 +213,10 @@ class Delivery:
             else:
                 return
         patience = self._patience()
-        while self._failed or self._opened().in_flight >= self._most:
-            self._settle(patience, ROOM_S)
+        if self._failed or self._opened().in_flight >= self._most:
+            self._waits += 1
+            while self._failed or self._opened().in_flight >= self._most:
+                self._settle(patience, ROOM_S)
         self._produce(record, patience)
 
     def flush(self) -> None:
@@ -255,6 +296,7 @@ class Delivery:
                 if error.fault in PERMANENT:
                     raise told(error, "the producer cannot be made anew") from error
                 patience.wait(error)
+        self._recoveries += 1
         check_there(self._opened(), self._failed)
         again, self._failed = self._failed, []
         self.repeats += len(again)
@@ -353,6 +395,7 @@ def told(error: LogError, what: str) -> SinkError:
         "refused": "Check user, password and mechanism, and the user's rights.",
         "untrusted": "Check security and ca_file (certificate_file, if brokers ask for one), and that theirs names the host.",
         "configuration": "Correct the setting.",
-        "too_large": "Raise max.message.bytes of the topic (and max_request_size or message.max.bytes here).",
+        "too_large": "Raise max.message.bytes of the topic, and in [kafka.producer] max_request_size (confluent-kafka:"
+        " message.max.bytes).",
     }.get(error.fault, "See the broker's log.")
     return SinkError(f"{what}: {error}. {remedy}")

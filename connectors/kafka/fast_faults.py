@@ -61,6 +61,7 @@ FAULTS: Mapping[int, Fault] = {
     KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER: "fenced",
     KafkaError.PRODUCER_FENCED: "fenced",
     KafkaError.MSG_SIZE_TOO_LARGE: "too_large",
+    KafkaError.INVALID_TRANSACTION_TIMEOUT: "too_long",
     KafkaError._INVALID_ARG: "configuration",
 }
 

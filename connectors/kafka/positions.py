@@ -67,7 +67,7 @@ class PositionTrail:
         if not self._number <= number <= self.stop:
             raise SourceError(
                 f"positions are asked for before record {number}, and are remembered for {self._number} to "
-                f"{self.stop}; take checkpoints more often, or raise most_uncommitted"
+                f"{self.stop}, {self._most} at most; make mode.batch smaller"
             )
         positions = self._positions.copy()
         for piece in self._pieces:

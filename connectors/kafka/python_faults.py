@@ -31,12 +31,15 @@ FAULTS: tuple[tuple[tuple[type[Exception], ...], Fault], ...] = (
     ((errors.RetriableError, errors.InvalidMetadataError), "unreachable"),
 )
 
+_TOO_LONG = errors.InvalidTransactionTimeoutError.__name__  # raised as what the library did not expect, with this in it
 _NO_CODEC = "compression codec not found"  # in what the library says of a compression whose package is not installed
 
 
 def translated(error: BaseException, otherwise: Fault) -> LogError:
     """Say what kind of fault it is; `otherwise` where it is not known."""
     fault = next((fault for kinds, fault in FAULTS if isinstance(error, kinds)), otherwise)
+    if _TOO_LONG in str(error):
+        fault = "too_long"
     if _NO_CODEC in str(error):
         return LogError(
             fault, f"{error}; install the extra `compression`, or set client to confluent-kafka, which has them all"

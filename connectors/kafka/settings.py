@@ -25,6 +25,7 @@ _OURS = {
     "group_id": "group",
     "group_instance_id": "",
     "transactional_id": "transactional_id",
+    "transaction_timeout_ms": "transaction_timeout_s",
     "isolation_level": "committed_only",
     "auto_offset_reset": "start",
     "enable_auto_commit": "",

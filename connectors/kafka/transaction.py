@@ -51,6 +51,7 @@ from connectors.kafka.delivery import (
     ROOM_S,
     SETTLE_S,
     STUCK_S,
+    ChannelStatistics,
     Patience,
     attempt,
     check_there,
@@ -145,8 +146,21 @@ class Transaction:
         self._commits = 0
         self.opened_ms = 0
         self.fenced = False
+        self._waits = self._repeats = self._full = 0
         self.recoveries = 0  # producers made anew
         self.truncated = 0  # records too large, of which a smaller form was written
+
+    @property
+    def statistics(self) -> ChannelStatistics:
+        """What a person wants to know."""
+        return ChannelStatistics(
+            in_flight=0 if self._writer is None else self._writer.in_flight,
+            waits=self._waits,
+            repeats=self._repeats,
+            recoveries=self.recoveries,
+            truncated=self.truncated,
+            full=self._full,
+        )
 
     def last_checkpoint(self) -> str | None:
         """Take over, and return the id of the checkpoint that is committed.
@@ -219,11 +233,14 @@ class Transaction:
         self._opened()
         if len(self._records) >= 4 * self._most:
             raise SinkError(
-                f"{len(self._records)} records wait for a checkpoint; take them more often, or raise most_records"
+                f"{len(self._records)} records wait for a checkpoint, four times as many as one is due at"
+                f" (kafka.uncommitted_records, {self._most}); raise that, or make mode.chunk or mode.batch smaller"
             )
         patience = self._patience()
-        while self._opened().in_flight >= self._in_flight:
-            self._settle(patience, ROOM_S)
+        if self._opened().in_flight >= self._in_flight:
+            self._waits += 1
+            while self._opened().in_flight >= self._in_flight:
+                self._settle(patience, ROOM_S)
         self._records.append(record)
         try:
             self._send(patience)
@@ -293,6 +310,7 @@ class Transaction:
                     break  # it was committed; only the answer was lost
             else:
                 break
+        self._full += len(self._records) >= self._most
         self._records, self._sent, self._began = [], 0, None
         self._commits += 1
         self._before = set()
@@ -345,6 +363,7 @@ class Transaction:
                 if self._writer is not None:
                     self._writer.close()
                     self._writer = None
+                self._repeats += self._sent
                 self._began, self._sent = None, 0  # the new one has no transaction yet: there is none to abort
                 self._writer = self._make(RETRY_S)
                 check_there(self._writer, self._records)
@@ -444,9 +463,18 @@ class Transaction:
         self.truncated += 1
 
     def _make(self, wait_s: float | None = None) -> LogWriter:
-        return self._library.writer(
-            transactional_id=self._identity, transaction_timeout_s=self._timeout_s, wait_s=wait_s
-        )
+        try:
+            return self._library.writer(
+                transactional_id=self._identity, transaction_timeout_s=self._timeout_s, wait_s=wait_s
+            )
+        except LogError as error:
+            if error.fault != "too_long":
+                raise
+            raise LogError(
+                "configuration",
+                f"kafka.transaction_timeout_s is {self._timeout_s:g}, and the brokers allow less; make it smaller, or raise"
+                f" their transaction.max.timeout.ms, 15 minutes where nobody has set it ({error})",
+            ) from error
 
     def _patience(self) -> Patience:
         return Patience(self._give_up_s, self._stopping, self._clock)

@@ -140,13 +140,13 @@ def test_positions_by_record_number(pieces: list[list[int]], forget: list[int], 
 
 
 def test_positions_are_remembered_within_a_bound() -> None:
-    """Without commits the oldest positions are forgotten, and asking for them says which setting to raise."""
+    """Without commits the oldest positions are forgotten, and asking for them says what can be done."""
     trail = PositionTrail(0, np.zeros(1, np.int64), 10)
     for number in range(20):
         trail.add(np.zeros(5, np.uint16), np.arange(5 * number + 1, 5 * number + 6))
     assert trail.at(100).tolist() == [100]
     assert trail.at(91).tolist() == [91]
-    with pytest.raises(SourceError, match="most_uncommitted"):
+    with pytest.raises(SourceError, match=r"10 at most; make mode\.batch smaller"):
         trail.at(80)
 
 

@@ -43,6 +43,14 @@ def test_a_missing_password_is_told(tmp_path: Path) -> None:
         ({"consumer": {"group_id": "g"}}, "consumer sets 'group_id', .*use group instead"),
         ({"common": {"isolation.level": "read_uncommitted"}}, "common sets 'isolation.level', .*use committed_only"),
         ({"producer": {"acks": 1}}, "producer sets 'acks', .*leave it out"),
+        (
+            {"producer": {"transaction_timeout_ms": 9}},
+            "sets 'transaction_timeout_ms', .*use transaction_timeout_s instead",
+        ),
+        (
+            {"producer": {"transaction.timeout.ms": 9}},
+            "sets 'transaction.timeout.ms', .*use transaction_timeout_s instead",
+        ),
     ],
 )
 def test_wrong_connections_are_refused(wrong: dict[str, object], told: str) -> None:

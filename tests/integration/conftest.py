@@ -73,8 +73,8 @@ def fragile_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]
 
 
 @pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Broker, Proxy]]:
-    """A broker for the tests of one module, and a proxy that they may reach it through."""
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Broker, list[Proxy]]]:
+    """A broker for the tests of one module, and two proxies that they may reach it through."""
     _skip_without_jars()
     with proxied(tmp_path_factory.mktemp("network")) as made:
         yield made

@@ -133,6 +133,7 @@ class Worker:
     """`streamnn run` for one model in a folder of its own.
 
     With `seen_at` the run is given that address instead of the broker's. It takes a checkpoint every `every_s` seconds.
+    With `standby` it is the one that works of the workers of its model.
     """
 
     def __init__(
@@ -145,6 +146,7 @@ class Worker:
         delivery: str = "transactional",
         seen_at: str = "",
         every_s: float = 2.0,
+        standby: bool = False,
     ) -> None:
         self.folder, self.name, self._log = folder, folder.name, log
         folder.mkdir()
@@ -153,6 +155,7 @@ class Worker:
         text = text.replace(f'model = "{source}"', f'model = "{helpers.fresh(self.name)}"')
         text = text.replace("every_events = 50\n", f"every_events = 100000\nevery_s = {every_s}\n")
         text = text.replace("[checkpoint]", f"idle_wait_s = {NEVER_S}\nstart_wait_s = {EXIT_S}\n[checkpoint]")
+        text = text.replace("[checkpoint]", "standby = true\n[checkpoint]") if standby else text
         (folder / "run.toml").write_text(text + '[rate]\ncontrol = "fixed"\n')
         self._process: subprocess.Popen[bytes] | None = None
         self.samples: list[Sample] = []

@@ -2,7 +2,8 @@
 
 In: the port of a listener of the broker that advertises the proxy's own port (`proxied`). Out: connections that pass,
 until a test has the proxy take the network away, or answer a kind of request in the broker's place. It knows where
-requests and answers begin and end, so what it loses is whole.
+requests and answers begin and end, so what it loses is whole. A client that is to meet a fault for certain has a proxy of
+its own.
 """
 
 import asyncio
@@ -10,12 +11,19 @@ import socket
 import struct
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from kafka.protocol.consumer import OffsetCommitRequest, OffsetCommitResponse
+from kafka.protocol.consumer import (
+    FetchRequest,
+    FetchResponse,
+    HeartbeatRequest,
+    HeartbeatResponse,
+    OffsetCommitRequest,
+    OffsetCommitResponse,
+)
 from kafka.protocol.producer import (
     EndTxnRequest,
     EndTxnResponse,
@@ -34,6 +42,8 @@ _KINDS = {
     "offset_commit": (OffsetCommitRequest, OffsetCommitResponse),
     "txn_offset_commit": (TxnOffsetCommitRequest, TxnOffsetCommitResponse),
     "end_txn": (EndTxnRequest, EndTxnResponse),
+    "heartbeat": (HeartbeatRequest, HeartbeatResponse),
+    "fetch": (FetchRequest, FetchResponse),
 }
 _KEYS = {request.API_KEY: name for name, (request, _) in _KINDS.items()}
 _HEADER = struct.Struct(">hhi")  # kind of request, its version, and the number that its answer carries
@@ -82,7 +92,10 @@ class Proxy:
         self._do(self._restore())
 
     def refuse(self, kind: str, *codes: int) -> None:
-        """Answer the next requests of a kind with these errors; the broker does not get them."""
+        """Answer the next requests of a kind with these errors; the broker does not get them.
+
+        Of fetches, those whose answer has records are refused, and the broker gets them: it knows the partitions.
+        """
         self._faults.setdefault(kind, deque()).extend(codes)
 
     def lose(self, kind: str, times: int = 1) -> None:
@@ -140,17 +153,12 @@ class Proxy:
         await self._listen()
 
     async def _welcome(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        link = _Link(reader, writer, self._passing, self._fault)
+        link = _Link(reader, writer, self._passing, self._faults)
         self._links.add(link)
         try:
             await link.run(self._upstream)
         finally:
             self._links.discard(link)
-
-    def _fault(self, kind: str) -> tuple[int | None] | None:
-        """Say what is to become of a request: None = nothing; else an error code, or None for a lost answer."""
-        waiting = self._faults.get(kind)
-        return (waiting.popleft(),) if waiting else None
 
 
 class _Link:
@@ -161,11 +169,12 @@ class _Link:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         passing: asyncio.Event,
-        fault: Callable[[str], tuple[int | None] | None],
+        faults: dict[str, deque[int | None]],
     ) -> None:
-        self._reader, self._writer, self._passing, self._fault = reader, writer, passing, fault
+        self._reader, self._writer, self._passing, self._faults = reader, writer, passing, faults
         self._broker: asyncio.StreamWriter | None = None
-        self._awaited: deque[bytes | None] = deque()  # answers in their order; None = the broker's
+        # answers in their order; None = the broker's, a number = likewise, of a fetch of that version
+        self._awaited: deque[bytes | int | None] = deque()
         self._works: list[asyncio.Task[None]] = []
         self._over = asyncio.Event()
         self.forgotten = False
@@ -208,12 +217,13 @@ class _Link:
                 body = await _frame(self._reader)
                 await self._passes()
                 key, version, number = _HEADER.unpack_from(body)
-                fault = self._fault(_KEYS[key]) if key in _KEYS else None
+                kind = _KEYS.get(key, "")
+                fault = None if kind == "fetch" else self._fault(kind)
                 if fault is not None and fault[0] is not None:
-                    self._awaited.append(_refusal(_KEYS[key], version, number, body, fault[0]))
+                    self._awaited.append(_refusal(kind, version, number, body, fault[0]))
                     self._give()
                     continue
-                self._awaited.append(None if fault is None else _LOST)
+                self._awaited.append(version if kind == "fetch" else None if fault is None else _LOST)
                 broker.write(struct.pack(">i", len(body)) + body)
                 await broker.drain()
 
@@ -222,17 +232,39 @@ class _Link:
             while True:
                 body = await _frame(answers)
                 await self._passes()
-                if self._awaited.popleft() is _LOST:
+                asked = self._awaited.popleft()
+                if asked is _LOST:
                     return
+                if isinstance(asked, int):
+                    body = self._fetched(asked, body)
                 self._writer.write(struct.pack(">i", len(body)) + body)
                 self._give()
                 await self._writer.drain()
 
     def _give(self) -> None:
         """Give answers of our own whose turn it is: clients expect them in the order of their requests."""
-        while self._awaited and self._awaited[0] is not None and self._awaited[0] is not _LOST:
-            body = self._awaited.popleft()
+        while self._awaited and isinstance(body := self._awaited[0], bytes) and body is not _LOST:
+            self._awaited.popleft()
             self._writer.write(struct.pack(">i", len(body)) + body)
+
+    def _fault(self, kind: str) -> tuple[int | None] | None:
+        """Say what is to become of a request: None = nothing; else an error code, or None for a lost answer."""
+        waiting = self._faults.get(kind)
+        return (waiting.popleft(),) if waiting else None
+
+    def _fetched(self, version: int, body: bytes) -> bytes:
+        """Return the answer to a fetch; an error in the place of its records if one is due."""
+        if not self._faults.get("fetch"):
+            return body
+        answer = FetchResponse[version].decode(body, header=True)
+        full = [one for topic in answer.responses for one in topic.partitions if one.records]
+        fault = self._fault("fetch") if full else None
+        if fault is None:
+            return body
+        for one in full:
+            one.error_code, one.records = fault[0], b""
+        answer.with_header(correlation_id=struct.unpack_from(">i", body)[0])
+        return bytes(answer.encode(header=True))
 
     async def _passes(self) -> None:
         await self._passing.wait()
@@ -250,7 +282,7 @@ def _refusal(kind: str, version: int, number: int, body: bytes, code: int) -> by
     request, response = (one[version] for one in _KINDS[kind])
     asked = request.decode(body, header=True)
     name = _KINDS[kind][1].__name__
-    if kind == "end_txn":
+    if kind in ("end_txn", "heartbeat"):
         answer = response(throttle_time_ms=0, error_code=code)
     elif kind == "produce":
         topic_of, part_of = response.TopicProduceResponse, response.TopicProduceResponse.PartitionProduceResponse
@@ -280,21 +312,25 @@ def _refusal(kind: str, version: int, number: int, body: bytes, code: int) -> by
 
 
 @contextmanager
-def proxied(folder: Path, *, memory_mb: int = 384) -> Iterator[tuple[Broker, Proxy]]:
-    """Run a broker with a second listener, which tells its clients that the broker is where the proxy is.
+def proxied(folder: Path, *, proxies: int = 2, memory_mb: int = 384) -> Iterator[tuple[Broker, list[Proxy]]]:
+    """Run a broker with further listeners, each of which tells its clients that the broker is where a proxy is.
 
     Without that a client would be given the broker's own address by the first answer, and go around the proxy.
     """
-    port = free_port(nodes=2)
-    behind, front = port + 2, port + 3
+    port = free_port(nodes=1 + proxies)
+    ways = [(f"PROXIED{n}", port + 2 + 2 * n, port + 3 + 2 * n) for n in range(proxies)]  # name, behind, in front
+    own = f"PLAINTEXT://{HOST}:{port}"
     properties = {
-        "listeners": f"PLAINTEXT://{HOST}:{port},CONTROLLER://{HOST}:{port + 1},PROXIED://{HOST}:{behind}",
-        "advertised.listeners": f"PLAINTEXT://{HOST}:{port},PROXIED://{HOST}:{front}",
-        "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT",
+        "listeners": ",".join([own, f"CONTROLLER://{HOST}:{port + 1}", *(f"{w}://{HOST}:{at}" for w, at, _ in ways)]),
+        "advertised.listeners": ",".join([own, *(f"{way}://{HOST}:{at}" for way, _, at in ways)]),
+        "listener.security.protocol.map": ",".join(
+            f"{name}:PLAINTEXT" for name in ("CONTROLLER", "PLAINTEXT", *(way for way, _, _ in ways))
+        ),
     }
-    proxy = Proxy(front, behind)
+    made = [Proxy(front, behind) for _, behind, front in ways]
     try:
         with Broker(folder, port=port, memory_mb=memory_mb, properties=properties) as broker:
-            yield broker, proxy
+            yield broker, made
     finally:
-        proxy.close()
+        for proxy in made:
+            proxy.close()

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from connectors.kafka.client import Outgoing
 from pipeline.__main__ import main
 from tests.integration import helpers
 from tests.integration.test_kafka_run import consumed, weights
@@ -86,6 +87,19 @@ def topics(bootstrap):
     helpers.fill(writer, names[1], [(0, end_ms, b'{"id": "the end", "y": 0}')])
     writer.close()
     return names, right, bad
+
+
+@pytest.mark.parametrize("client", helpers.CLIENTS)
+def test_a_broker_refuses_records_dated_far_ahead(bootstrap, client):
+    """By itself more than an hour ahead, and as far as the topic's message.timestamp.after.max.ms says."""
+    ahead_ms = int(time.time() * 1000) + 7_200_000
+    for most_ms, taken in (("", False), ("14400000", True)):
+        topic = helpers.topic(bootstrap, configs={"message.timestamp.after.max.ms": most_ms} if most_ms else {})
+        writer = helpers.library(client, bootstrap).writer(transactional_id="", transaction_timeout_s=60.0)
+        writer.produce(Outgoing(topic, b"{}", timestamp_ms=ahead_ms))
+        settled = writer.settle(20.0)
+        assert (len(settled.failed), settled.waiting) == (0 if taken else 1, 0)
+        writer.close()
 
 
 def run(bootstrap, folder, topics, name, *words, **variables):

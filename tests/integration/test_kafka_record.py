@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import threading
 import time
@@ -192,6 +193,29 @@ def test_every_kind_of_record_is_kept(odd, tmp_path, capsys):
     assert (heading.topic, heading.order) == (source, "timestamp")
     assert heading.partitions == (Stretch(source, 0, 0, 3), Stretch(source, 1, 0, 3))
     assert f"6 records of {source}, in the order of their timestamps" in capsys.readouterr().out
+
+
+def test_what_may_not_be_as_the_run_handled_it_is_told(odd, bootstrap, tmp_path, capsys):
+    """Several partitions in an order that nobody chose, and a run that began at the latest record; not where one chose."""
+    order, began = "partitions are recorded in the order of their timestamps", "kafka.start is latest"
+    latest = ("--set", "kafka.start=latest")
+
+    def said(*words):
+        recorded(tmp_path, *words)
+        return re.findall(r"^streamnn: (.*)$", capsys.readouterr().err, re.MULTILINE)
+
+    one, two = said(*latest)
+    assert f"2 {order}" in one
+    assert began in two
+    assert all("--order handled takes what it handled from its predictions" in line for line in (one, two))
+    assert said("--order", "timestamp") == []
+    assert said(*latest, "--quiet") == []
+    assert [f"2 {order}" in line for line in said(*latest, "--from", "0:1")] == [True]
+    one, two = said(*latest, "--set", f"labels.topic={helpers.topic(bootstrap)}")
+    assert f"3 {order}" in one
+    assert "--order handled" not in one + two
+    alone = written(bootstrap, 1, [lambda name: Outgoing(name, b"{}")])
+    assert said("--set", f"stream.source=kafka:{alone}") == []
 
 
 def test_a_range_is_recorded(odd, tmp_path):

@@ -35,16 +35,34 @@ KINDS: tuple[Kind, ...] = (
 
 
 class Crew:
-    """Four runs that learn two topics, which are fed meanwhile past the proxy."""
+    """Runs that learn two topics, which are fed meanwhile past the proxies: of those each run has its own, or one of few.
 
-    def __init__(self, folder: Path, broker: Broker, seen_at: str = "", kinds: Sequence[Kind] = KINDS) -> None:
+    With `standby` the transactional ones are members of a group of workers.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        broker: Broker,
+        proxies: Sequence[Proxy] = (),
+        kinds: Sequence[Kind] = KINDS,
+        *,
+        standby: bool = False,
+    ) -> None:
         self.log, self._feeders = Log(), dict[int, Feeder]()
         self.workers = dict[Worker, str]()
         sources = {count: helpers.topic(broker.bootstrap, count) for count in (1, 4)}
-        for client, delivery, count in kinds:
+        for number, (client, delivery, count) in enumerate(kinds):
             where = folder / f"{client}, {delivery}, {count}".replace(", ", "-")
             worker = Worker(
-                where, broker.bootstrap, sources[count], self.log, delivery=delivery, seen_at=seen_at, every_s=0.5
+                where,
+                broker.bootstrap,
+                sources[count],
+                self.log,
+                delivery=delivery,
+                seen_at=proxies[number % len(proxies)].address if proxies else "",
+                every_s=0.5,
+                standby=standby and delivery == "transactional",
             )
             self.workers[worker] = client
         helpers.close()  # its connection would be lost with the broker's
@@ -107,7 +125,7 @@ def crew(folder: Path, broker: Broker, **further: Any) -> Iterator[Crew]:
         made.close()
 
 
-def test_broker_goes_and_comes_back(network: tuple[Broker, Proxy], tmp_path: Path) -> None:
+def test_broker_goes_and_comes_back(network: tuple[Broker, list[Proxy]], tmp_path: Path) -> None:
     """Stopped cleanly or killed (-9), and started again, in the middle of learning: the runs go on by themselves."""
     broker, _ = network
     with crew(tmp_path, broker) as runs_of:
@@ -118,10 +136,10 @@ def test_broker_goes_and_comes_back(network: tuple[Broker, Proxy], tmp_path: Pat
             runs_of.recover(how)
 
 
-def test_network_goes_and_comes_back(network: tuple[Broker, Proxy], tmp_path: Path) -> None:
+def test_network_goes_and_comes_back(network: tuple[Broker, list[Proxy]], tmp_path: Path) -> None:
     """Cut, silent, silent for ever on the connections there were, reset again and again: the runs go on by themselves."""
-    broker, proxy = network
-    with crew(tmp_path, broker, seen_at=proxy.address) as runs_of:
+    broker, (proxy, _) = network
+    with crew(tmp_path, broker, proxies=[proxy]) as runs_of:
         for how, take_away in (
             ("cut", proxy.cut),
             ("silence", proxy.hold),
@@ -153,21 +171,37 @@ FAULTS: tuple[tuple[str, tuple[int, ...]], ...] = (
     ("end_txn", (47,)),  # invalid epoch
     ("end_txn", (90,)),  # fenced, though nobody has taken over
     ("end_txn", ()),
-    ("offset_commit", (14, 16, 25, 27)),  # and unknown member, rebalance in progress
+    ("offset_commit", (14, 16, 22, 25, 27)),  # and illegal generation, unknown member, rebalance in progress
     ("offset_commit", ()),
+    ("fetch", (1,)),  # out of range, though it is not
+    ("fetch", (6,)),  # not the leader
+    ("fetch", (74,)),  # another epoch of the leader
+    ("heartbeat", (27,)),  # rebalance in progress
 )
+ONLY = {  # who does it: the others are not to meet it
+    "txn_offset_commit": "transactional",
+    "end_txn": "transactional",
+    "heartbeat": "transactional",
+    "offset_commit": "at_least_once",
+}
 
 
 @pytest.mark.parametrize("client", helpers.CLIENTS)
-def test_errors_of_commits_and_writes(network: tuple[Broker, Proxy], tmp_path: Path, client: str) -> None:
-    """Writes and commits that are refused, or done but their answer is lost: the runs go on by themselves."""
-    broker, proxy = network
+def test_errors_of_commits_and_writes(network: tuple[Broker, list[Proxy]], tmp_path: Path, client: str) -> None:
+    """Reads, writes, commits and heartbeats that are refused, or done but their answer is lost: the runs go on by themselves.
+
+    Either delivery meets each of them, at a proxy of its own.
+    """
+    broker, proxies = network
     kinds = [kind for kind in KINDS if kind[0] == client]
-    with crew(tmp_path, broker, seen_at=proxy.address, kinds=kinds) as runs_of:
-        for kind, codes in FAULTS:
-            if codes:
-                proxy.refuse(kind, *codes)
-            else:
-                proxy.lose(kind)
-            helpers.until(lambda: not proxy.left, RECOVERED_S)
-            runs_of.recover(f"{kind} {'refused ' + str(codes) if codes else 'done, its answer lost'}")
+    with crew(tmp_path, broker, proxies=proxies, kinds=kinds, standby=True) as runs_of:
+        for what, codes in FAULTS:
+            for proxy, (_, delivery, _) in zip(proxies, kinds, strict=True):
+                if ONLY.get(what, delivery) != delivery:
+                    continue
+                if codes:
+                    proxy.refuse(what, *codes)
+                else:
+                    proxy.lose(what)
+            helpers.until(lambda: not any(proxy.left for proxy in proxies), RECOVERED_S)
+            runs_of.recover(f"{what} {'refused ' + str(codes) if codes else 'done, its answer lost'}")

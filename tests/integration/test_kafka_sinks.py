@@ -162,6 +162,9 @@ def test_a_dead_letter_that_is_too_large_is_cut(client: Library, bootstrap: str,
     sink.flush()
     if isinstance(channel, Transaction):
         channel.commit("1", state(5))
+    assert channel.statistics.truncated == 2
+    assert channel.statistics.recoveries >= 1
+    assert channel.statistics.repeats >= 1
     sink.close()
     found = {int(dict(r.headers)["streamnn-record"] or b""): r for r in helpers.everything(client, topic)}
     assert sorted(found) == list(range(5))
@@ -318,6 +321,19 @@ def test_a_transaction_that_timed_out_is_made_again(python: Library, bootstrap: 
     slow.commit("2", state(2))
     assert [r.value for r in helpers.everything(python, topic)] == [b"0", b"1"]
     slow.close()
+
+
+@pytest.mark.parametrize("timeout_s", [901.0, 20.0])
+def test_a_time_out_that_brokers_do_not_allow_is_told(client: Library, timeout_s: float) -> None:
+    """Longer than their transaction.max.timeout.ms, 15 minutes: the message names our key; the shortest one is taken."""
+    made = transaction(client, helpers.fresh("id"), timeout_s=timeout_s)
+    if timeout_s < 900.0:
+        assert made.last_checkpoint() is None
+    else:
+        told = r"kafka\.transaction_timeout_s is 901, and the brokers allow less.*transaction\.max\.timeout\.ms"
+        with pytest.raises(SinkError, match=told):
+            made.last_checkpoint()
+    made.close()
 
 
 def test_positions_set_by_hand_are_refused(python: Library, bootstrap: str) -> None:

@@ -191,6 +191,24 @@ def test_a_stop_and_a_new_start_change_nothing(blocks):
     assert same(then.state, whole.state)
 
 
+def test_a_record_dated_far_ahead_ends_every_wait_and_is_told_once(caplog):
+    """The warning says where it lies; a silence in which nothing waits is none."""
+    day = 86_400_000
+    came = [("events", 1000 + n, {"id": f"e{n}", "a": 0.5, "b": n / 9}) for n in range(5)]
+    came += [("events", 9 * day, {"id": "far", "a": 0.5, "b": 0.5}), ("events", 2000, {"id": "e5", "a": 0.5, "b": 0.5})]
+    came += [("labels", 3000 + n, {"id": f"e{n}", "y": n % 2}) for n in range(6)]
+    came += [("labels", 19 * day, {"id": "far", "y": 1}), ("events", 29 * day, {"id": "next", "a": 0.5, "b": 0.5})]
+    counts = []
+    for cuts in (None, random.Random(1)):
+        caplog.clear()
+        counts.append(Loop(records_of(came), config(wait_s=3600.0), cuts=cuts).run().loop.parts.queue.counts)
+        (line,) = [text for text in (r.getMessage() for r in caplog.records) if "labels.wait_s" in text]
+        assert line.startswith("record 5 of events/0 is dated 777599 s after every record before it, more than ")
+        assert "(3600): 5 events and 0 labels" in line
+    assert counts[0] == counts[1]
+    assert (counts[0]["expired"], counts[0]["late"], counts[0]["joined"]) == (6, 6, 1)
+
+
 def test_labels_that_all_come_first_are_those_in_the_events():
     """Where every label waits for its event the weights are, bit for bit, those of events that hold their label."""
     came = scenario(3, 100, early=1.0, lost=0.0, twice=0.0, odd=0.0)
