@@ -23,7 +23,10 @@ class UnsupportedOperatorError(NotImplementedError):
     """An operator that the native engine cannot lower."""
 
     def __init__(self, operator: str) -> None:
-        super().__init__(f"operator {operator} has no native lowering")
+        super().__init__(
+            f"operator {operator} has no native lowering; compute the same with other operators, or set engine to eager"
+            " (model.engine in a configuration), and report it, so that it gets one"
+        )
         self.operator = operator
 
 
