@@ -282,8 +282,10 @@ def _argmax(make: Builder, out: Any, a: list[Any], kwargs: Mapping[str, Any]) ->
 
 
 def _argmin(make: Builder, out: Any, a: list[Any], kwargs: Mapping[str, Any]) -> View:
-    negative = make.point("neg", [a[0]], a[0].shape, a[0].node.dtype)
-    return _argmax(make, out, [negative, *a[1:]], kwargs)
+    # the negative of the least integer is itself, and of one without a sign it is no smaller
+    op = "neg" if a[0].node.dtype.is_floating_point else "bitwise_not"
+    turned = make.point(op, [a[0]], a[0].shape, a[0].node.dtype)
+    return _argmax(make, out, [turned, *a[1:]], kwargs)
 
 
 def _max(make: Builder, out: Any, a: list[Any], kwargs: Mapping[str, Any]) -> View | list[View]:
