@@ -23,7 +23,10 @@ class UnsupportedOperatorError(NotImplementedError):
     """An operator that the native engine cannot lower."""
 
     def __init__(self, operator: str) -> None:
-        super().__init__(f"operator {operator} has no native lowering")
+        super().__init__(
+            f"operator {operator} has no native lowering; compute the same with other operators, or set engine to eager"
+            " (model.engine in a configuration), and report it, so that it gets one"
+        )
         self.operator = operator
 
 
@@ -279,8 +282,10 @@ def _argmax(make: Builder, out: Any, a: list[Any], kwargs: Mapping[str, Any]) ->
 
 
 def _argmin(make: Builder, out: Any, a: list[Any], kwargs: Mapping[str, Any]) -> View:
-    negative = make.point("neg", [a[0]], a[0].shape, a[0].node.dtype)
-    return _argmax(make, out, [negative, *a[1:]], kwargs)
+    # the negative of the least integer is itself, and of one without a sign it is no smaller
+    op = "neg" if a[0].node.dtype.is_floating_point else "bitwise_not"
+    turned = make.point(op, [a[0]], a[0].shape, a[0].node.dtype)
+    return _argmax(make, out, [turned, *a[1:]], kwargs)
 
 
 def _max(make: Builder, out: Any, a: list[Any], kwargs: Mapping[str, Any]) -> View | list[View]:

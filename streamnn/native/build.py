@@ -1,12 +1,14 @@
 """From C to a loaded library: find a compiler, build once, keep the result on disk.
 
 The cache lies in the user's cache folder (`STREAMNN_CACHE`, else `XDG_CACHE_HOME` or ~/.cache, /streamnn), readable by the
-user alone. A library's name is a hash of source, flags, compiler and processor; beside it lies the hash of its own bytes,
-and a file that does not match, or that another user owns or could have written, is built again, never loaded.
+user alone; one that another user owns or could write in is not used. A library's name is a hash of source, flags, compiler
+and processor; beside it lies the hash of its own bytes, and a file that does not match, or that another user owns or could
+have written, is built again, never loaded.
 """
 
 import ctypes
 import hashlib
+import logging
 import os
 import platform
 import shlex
@@ -22,6 +24,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+_log = logging.getLogger(__name__)
 
 # No fast-math: it would set flush-to-zero for the whole process when loaded, and make `x == amax(x)` false. Integers wrap,
 # as torch's do. A product and the sum it goes into are rounded once (3 to 15 % faster; errno and traps are nobody's).
@@ -96,10 +100,21 @@ def processor() -> str:
 
 
 def cache_folder() -> Path:
-    """Return the folder for built libraries, made if need be with private permissions."""
+    """Return the folder for built libraries, made if need be with private permissions.
+
+    Raises:
+        OSError: it cannot be made, or others could put a library of theirs there.
+    """
     base = os.environ.get("STREAMNN_CACHE")
     folder = Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "streamnn"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = folder.stat()
+    # not tightened: it may be one that others need, such as /tmp
+    if status.st_uid != os.getuid() or status.st_mode & 0o022:
+        raise PermissionError(
+            f"other users may write in the cache folder {folder}; own it and forbid that (chmod go-w), or set"
+            " STREAMNN_CACHE to another folder"
+        )
     return folder
 
 
@@ -132,6 +147,7 @@ def load(
             return ctypes.CDLL(str(path)), False
         _build(compiler, source, path, flags, given_up)
     except OSError as error:  # no place to keep it: build for this process alone
+        _tell(f"what is compiled is not kept for other processes: {error}")
         folder = Path(tempfile.mkdtemp(prefix="streamnn-"))
         path = folder / f"step-{key}.so"
         try:
@@ -142,6 +158,12 @@ def load(
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     return ctypes.CDLL(str(path)), True
+
+
+@cache
+def _tell(message: str) -> None:
+    """Log a message once a process."""
+    _log.warning(message)
 
 
 def _trusted(path: Path) -> bool:

@@ -1,8 +1,9 @@
 """Makes nodes: equal ones once, without dimensions of size 1, and none where the result is already there.
 
 Every method takes and returns views with torch's shapes. What is simplified is exact: multiplying by 1, summing one
-element, `and` with True, arithmetic on constants, counting of one row (which is 0 or 1, so at least 1 is 1). Only the order of
-factors is another where that spares work: x (a b) of an outer product a b is computed as (x a) b, rounded as often.
+element, `and` with True, arithmetic on constants, counting of one row (which is 0 or 1, so at least 1 is 1), |a b| as |a| |b|.
+Two rewrites that spare work are not exact: x (a b) of an outer product a b is computed as (x a) b, and the sum over an outer
+product as the product of two sums. They agree with what is written up to rounding, and where that overflows they may be finite.
 """
 
 import math

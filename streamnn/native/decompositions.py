@@ -133,7 +133,8 @@ def _vector_norm(
 
 
 def _cumsum(x: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tensor:
-    return _running(x if dtype is None else x.to(dtype), dim, lambda a, b: a + b)
+    # torch begins at 0, so that no -0 comes out
+    return _running(x if dtype is None else x.to(dtype), dim, lambda a, b: a + b) + 0
 
 
 def _cumprod(x: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tensor:
@@ -179,18 +180,20 @@ def _max_pool(
     x: Tensor, kernel: Sequence[int], stride: Sequence[int] = (), padding: Sequence[int] = (0,),
     dilation: Sequence[int] = (1,), ceil_mode: bool = False,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Largest of each window and its place in the input's plane; of equal ones the first, and NaN before all."""
+    """Largest of each window and its place in the input's plane: of equal ones the first, of NaN the last."""
     step = stride or kernel
     size = _pooled(x, kernel, step, padding, dilation, ceil_mode)
-    taps = torch.stack(
-        _taps(_padded(x, kernel, step, padding, dilation, size, -torch.inf), kernel, step, dilation, size), -1
+    plane = torch.arange(x.shape[-2] * x.shape[-1]).reshape(x.shape[-2:])
+    values, places = (
+        _taps(_padded(t, kernel, step, padding, dilation, size, fill), kernel, step, dilation, size)
+        for t, fill in ((x, -torch.inf), (plane, -1))
     )
-    which = taps.argmax(-1)
-    value = taps.gather(-1, which[..., None])[..., 0]
-    kw = kernel[-1]
-    row = torch.arange(size[0])[:, None] * step[0] - padding[0] + (which // kw) * dilation[0]
-    column = torch.arange(size[1]) * step[-1] - padding[-1] + (which % kw) * dilation[-1]
-    return value, row * x.shape[-1] + column
+    value, which = values[0].clone(), places[0].expand(values[0].shape).clone()
+    for v, place in zip(values[1:], places[1:], strict=True):
+        # where so far there was only padding, which is -inf as what lies inside may be too, anything is better
+        better = (v > value) | torch.isnan(v) | (which < 0)
+        value, which = torch.where(better, v, value), torch.where(better, place, which)
+    return value, which
 
 
 def _max_pool_backward(

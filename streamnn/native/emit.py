@@ -4,8 +4,10 @@ The state is one struct and the scratch memory another, with an array for each l
 knows that nothing overlaps, and that everything is aligned, without a check at run time; and loops need no arguments. The
 loops of an operation are cut into functions of a few each: in one long function gcc takes ten times as long.
 
-Floating point is strict, except for sums, which say so (`omp simd reduction`, and the kernels for products). Scratch memory
-comes from the caller, so that two threads never meet.
+NaN, infinities and comparisons are as in torch, and no result depends on how a list of operations is cut. The last bits are
+not torch's: sums are in another order where they say so (`omp simd reduction`, and the kernels for products), a product and
+the sum that it goes into may be rounded once (`build.FLAGS`), subnormal numbers count as 0 (`program.LOOP`), and `builder` has
+rewritten some products before. Scratch memory comes from the caller, so that two threads never meet.
 """
 
 import math

@@ -8,6 +8,8 @@ import stat
 import sys
 import threading
 import time
+from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -141,6 +143,60 @@ def test_flags_in_cc_make_another_library(monkeypatch):
         monkeypatch.setenv("CC", f"cc -DN={number}")
         loaded = build.load(source)
         assert (answer(loaded), loaded[1]) == (number, True)
+
+
+def _other_flags(monkeypatch):
+    return {"flags": build.STRICT}
+
+
+def _other_version(monkeypatch):
+    updated = replace(build.find_compiler(None), version="the same compiler, updated")
+    monkeypatch.setattr(build, "find_compiler", cache(lambda named: updated))
+    return {}
+
+
+def _other_processor(monkeypatch):
+    monkeypatch.setattr(build, "processor", lambda: "x86_64\nmodel name\t: another\nflags\t\t: fpu avx9")
+    return {}
+
+
+@pytest.mark.parametrize("change", [_other_flags, _other_version, _other_processor])
+def test_whatever_shapes_the_code_makes_another_library(change, monkeypatch):
+    """Other flags, another version of the compiler and another processor: what was built before is not taken for it."""
+    build.load(SOURCE)
+    first = kept()
+    given = change(monkeypatch)
+    for built in (True, False):
+        loaded = build.load(SOURCE, **given)
+        assert (answer(loaded), loaded[1]) == (41, built)
+    assert len({*build.cache_folder().glob("*.so")} - {first}) == 1
+
+
+def _open_folder(folder):
+    folder.chmod(0o770)
+
+
+def _anybody_s_folder(folder):
+    folder.chmod(0o1777)
+
+
+@pytest.mark.parametrize("harm", [_open_folder, _anybody_s_folder, _give])
+def test_a_folder_that_others_may_write_in_is_not_used(harm, tmp_path, monkeypatch, caplog):
+    """Nothing in it is loaded or changed, its permissions neither; every process builds for itself, and is told once why."""
+    build.load(SOURCE)
+    folder = tmp_path / "cache"
+    files = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    harm(folder)
+    mode = folder.stat().st_mode
+    build._tell.cache_clear()
+    for _ in range(2):
+        loaded = build.load(SOURCE)
+        assert (answer(loaded), loaded[1]) == (41, True)
+    assert folder.stat().st_mode == mode
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == files
+    (said,) = caplog.messages
+    assert f"other users may write in the cache folder {folder}; " in said
+    assert "set STREAMNN_CACHE to another folder" in said
 
 
 def test_cc_is_the_compiler_that_is_used(tmp_path, monkeypatch):

@@ -1,11 +1,13 @@
 """What a native call does to the process around it: other threads, the floating-point mode, and compilations."""
 
+import ctypes
 import platform
 import threading
 import time
 
 import numpy as np
 import pytest
+import torch
 
 from streamnn.heads import TargetSpec
 from streamnn.learner import Learner, LearnerSpec
@@ -16,6 +18,7 @@ from streamnn.pool import PoolLearner, PoolSpec
 from streamnn.pool import native as pool_native
 from tests.streamnn.helpers import drive, labels_of, numeric_stream, obj
 from tests.streamnn.helpers import same_state as same_tensors
+from tests.streamnn.native.helpers import native
 from tests.streamnn.pool.helpers import singles
 from tests.streamnn.pool.test_learner import same_bits
 
@@ -147,13 +150,33 @@ def test_the_floating_point_mode_is_left_as_it_was(mode):
     assert after & ~SEEN == mode & ~SEEN
 
 
+DENORMAL = """
+double of(double x, double y) {
+  volatile double a = x, z;
+  unsigned mode = enter();
+  z = a * y;
+  leave(mode);
+  return z;
+}
+"""
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="elsewhere denormals are not flushed")
 def test_denormals_are_flushed_inside_a_call_alone():
-    """A step works as if they were 0, which is documented; numpy has them before and after."""
-    tiny = np.float32(1e-40)
-    assert tiny * np.float32(0.5) > 0
-    play(network(), 0, 100)
-    play(pool(), 0, 100)
-    assert tiny * np.float32(0.5) > 0
+    """A subnormal number counts as 0 in a step, and what would be one is 0; numpy has them still. So with the pool's mode."""
+    small = torch.tensor([1e-40, 1e-30, -1e-30, 2.0**-125], dtype=torch.float32)
+    factor = torch.tensor([1e30, 1e-10, 1e-10, 1.0], dtype=torch.float32)
+    least, shrunk = np.finfo(np.float64).tiny, np.array([1.0, 0.5])
+    library, _ = load((pool_native.FOLDER / "common.c").read_text() + DENORMAL)
+    library.of.restype, library.of.argtypes = ctypes.c_double, [ctypes.c_double] * 2
+    for _ in range(2):
+        (product,) = native(lambda x, y: [x * y], small, factor)
+        np.testing.assert_array_equal(product, [0.0, 0.0, -0.0, 2.0**-125])
+        (double,) = native(lambda x, y: [x * y], torch.full((2,), least, dtype=torch.float64), torch.from_numpy(shrunk))
+        np.testing.assert_array_equal(double, [least, 0.0])
+        assert library.of(least, 0.5) == 0
+        assert least * shrunk[1] > 0
+        assert (np.abs(small.numpy() * factor.numpy()) > 0).all()
 
 
 def growing(events):
