@@ -118,8 +118,16 @@ def test_metrics_by_hand():
     assert scores["kappa_temporal"] == pytest.approx((0.6 - 0.4) / (1 - 0.4))
     assert scores["log_loss"] == pytest.approx(-math.log(0.9 * 0.2 * 0.8 * 0.7) / 4)
     assert scores["windows"] == [0, 1, 0, 1, 1]
-    scores = regression([1.0, 2.0], [None, 4.0])
-    assert (scores["mae"], scores["rmse"]) == pytest.approx((1.5, math.sqrt(2.5)))
+
+
+def test_metrics_of_values_by_hand():
+    """The first value is scored for nobody, whatever was served for it; a later one that was not served has an error from 0."""
+    for first in (None, 0.0, 100.0):
+        scores = regression([50.0, 2.0, 3.0, 1.0], [first, 4.0, None, 1.0])
+        assert (scores["mae"], scores["rmse"]) == pytest.approx((5 / 3, math.sqrt(13 / 3)))
+        assert scores["windows"] == pytest.approx([2.0, 1.5])
+    with pytest.raises(ValueError, match="1 value"):
+        regression([1.0], [None])
 
 
 def test_metrics_of_label_sets_by_hand():

@@ -73,6 +73,18 @@ def test_values_and_label_sets_have_their_own_learners(write, tmp_path, capsys):
     assert "| f1-micro | events | powerset_tree |" in capsys.readouterr().out
 
 
+def test_values_have_the_error_of_the_report(write, tmp_path):
+    """What the comparison tells of ours is what `streamnn replay` reports: the first value is scored for nobody."""
+    write()
+    words = ["one.csv", "--target", "a", "--task", "regression"]
+    assert main(["replay", *words, "--set", "model.preset=lite", "--report", "r.json", "--quiet"]) == 0
+    assert quality(" ".join(words), "--learners", "lite,last") == 0
+    figures, kept = json.loads((tmp_path / "r.json").read_text()), results(tmp_path)
+    for metric in ("mae", "rmse"):
+        assert kept["lite", "one"][metric] == pytest.approx(figures["metrics"][metric], rel=1e-9)
+        assert kept["last", "one"][metric] == pytest.approx(figures["baselines"]["last"][metric], rel=1e-9)
+
+
 def test_events_without_a_label_count_for_nobody(write, tmp_path):
     """They are neither scored nor learned, and the number of events is the same for ours and the others."""
     words = write(hidden=range(10, 40))
@@ -220,7 +232,7 @@ def test_every_learner_has_a_line_of_its_own(tmp_path, monkeypatch):
 
 
 def test_the_last_value_of_a_category_is_that_of_the_report():
-    """What the comparison calls so has the error that a report tells of it, but for the first event, which nothing precedes."""
+    """What the comparison calls so has the error that a report tells of it; the first value, which nothing precedes, counts in neither."""
     rng = np.random.default_rng(0)
     region, kind = rng.integers(0, 5, 300), rng.integers(0, 2, 300)
     y = 9.0 * region + kind + rng.normal(size=300)

@@ -95,6 +95,7 @@ def windowed(
     sizes = np.array([len(part) for part in np.array_split(np.arange(events), windows)])
     pairs = np.array_split(np.arange(windows), min(TENTHS, windows))
     ends = np.cumsum([sizes[pair].sum() for pair in pairs])
+    sizes[0] -= metric == "mae"  # the first value is scored for nobody
     values = {
         name: [float(np.average(np.mean(runs, axis=0)[pair], weights=sizes[pair])) for pair in pairs]
         for name, runs in found.items()
