@@ -314,6 +314,10 @@ def _bench(commands: Any) -> None:
     q.add_argument(
         "--cache", metavar="DIR", type=Path, default=Path(".quality"), help="where results are kept (default .quality)"
     )
+    q.add_argument(
+        "--windowed", action="store_true",
+        help="also a table for each stream: accuracy, F1 of events or MAE in each tenth of it, a row a learner",
+    )  # fmt: skip
     q.add_argument("--output", metavar="DIR", type=Path, help="write tables.md, ranks.png and a picture a stream there")
 
 

@@ -134,6 +134,7 @@ def bench(space: argparse.Namespace) -> int:
             jobs=space.jobs,
             cache=space.cache,
             output=space.output,
+            windowed=space.windowed,
         )
         return DONE if whole else FAILED
     importlib.import_module("pipeline.bench").bench(rounds=space.rounds, seconds=space.seconds, rows=space.rows)

@@ -1,5 +1,6 @@
 """The comparison of learners: cached, resumable, with ranks and tables that are right."""
 
+import gzip
 import json
 import math
 
@@ -9,7 +10,9 @@ import pytest
 from pipeline.bench.quality.cache import Cache
 from pipeline.bench.quality.ranks import alike, critical_difference, mean_ranks
 from pipeline.bench.quality.scoring import classification, label_sets, regression
+from tests.benchmarks.quality import whole
 from tests.benchmarks.quality.__main__ import main
+from tests.test_docs import ROOT
 
 
 def stream(folder, name, rows=80):
@@ -115,8 +118,16 @@ def test_metrics_by_hand():
     assert scores["kappa_temporal"] == pytest.approx((0.6 - 0.4) / (1 - 0.4))
     assert scores["log_loss"] == pytest.approx(-math.log(0.9 * 0.2 * 0.8 * 0.7) / 4)
     assert scores["windows"] == [0, 1, 0, 1, 1]
-    scores = regression([1.0, 2.0], [None, 4.0])
-    assert (scores["mae"], scores["rmse"]) == pytest.approx((1.5, math.sqrt(2.5)))
+
+
+def test_metrics_of_values_by_hand():
+    """The first value is scored for nobody, whatever was served for it; a later one that was not served has an error from 0."""
+    for first in (None, 0.0, 100.0):
+        scores = regression([50.0, 2.0, 3.0, 1.0], [first, 4.0, None, 1.0])
+        assert (scores["mae"], scores["rmse"]) == pytest.approx((5 / 3, math.sqrt(13 / 3)))
+        assert scores["windows"] == pytest.approx([2.0, 1.5])
+    with pytest.raises(ValueError, match="1 value"):
+        regression([1.0], [None])
 
 
 def test_metrics_of_label_sets_by_hand():
@@ -154,3 +165,30 @@ def test_learners_of_label_sets(tmp_path, capsys):
     assert (
         "| f1-micro | events | lite | relevance_logistic | chain_logistic | powerset_tree |" in capsys.readouterr().out
     )
+
+
+def test_table_of_label_sets(tmp_path, monkeypatch, capsys):
+    """Every metric of label sets, means of seeds, under the heads of the table in docs/results.md."""
+    draw = np.random.default_rng(4)
+    x = draw.normal(size=(200, 3))
+    lines = "".join(f"{a:.3f},{b:.3f},{c:.3f},{int(a > 0)},{int(b > c)}\n" for a, b, c in x)
+    with gzip.open(tmp_path / "ml_some.csv.gz", "wt") as file:
+        file.write("a,b,c,p,q\n" + lines)
+    monkeypatch.setenv("STREAMNN_DATA", str(tmp_path))
+    monkeypatch.setattr(whole, "MULTILABEL", (("ml_some", ("--targets-last", "2"), "f1_micro"),))
+    main(["labels", "--seeds", "2", "--streams", "ml_some"])
+    head, _, row = capsys.readouterr().out.splitlines()
+    assert head in (ROOT / "docs" / "results.md").read_text().splitlines()
+    runs = [whole.replay("ml_some", ("--targets-last", "2"), "auto", seed)["metrics"] for seed in (0, 1)]
+    found = dict(zip(head.strip("| ").split(" | "), row.strip("| ").split(" | "), strict=True))
+    for title, metric in {"f1_micro": "f1_micro", "Hamming loss": "hamming", "log-loss": "log_loss"}.items():
+        assert float(found[title]) == pytest.approx(sum(run[metric] for run in runs) / 2, abs=6e-4)
+    assert 0.5 < float(found["F1 of means"]) < 1
+    with pytest.raises(SystemExit, match=r"elec2.*are not known.*ml_some"):
+        main(["labels", "--streams", "elec2"])
+
+
+def test_f1_of_means_by_hand():
+    """The harmonic mean of the two means, and 0 where both are."""
+    assert whole.f1_of_means({"precision_example": 0.5, "recall_example": 1.0}) == pytest.approx(2 / 3)
+    assert whole.f1_of_means({"precision_example": 0.0, "recall_example": 0.0}) == 0

@@ -73,6 +73,18 @@ def test_values_and_label_sets_have_their_own_learners(write, tmp_path, capsys):
     assert "| f1-micro | events | powerset_tree |" in capsys.readouterr().out
 
 
+def test_values_have_the_error_of_the_report(write, tmp_path):
+    """What the comparison tells of ours is what `streamnn replay` reports: the first value is scored for nobody."""
+    write()
+    words = ["one.csv", "--target", "a", "--task", "regression"]
+    assert main(["replay", *words, "--set", "model.preset=lite", "--report", "r.json", "--quiet"]) == 0
+    assert quality(" ".join(words), "--learners", "lite,last") == 0
+    figures, kept = json.loads((tmp_path / "r.json").read_text()), results(tmp_path)
+    for metric in ("mae", "rmse"):
+        assert kept["lite", "one"][metric] == pytest.approx(figures["metrics"][metric], rel=1e-9)
+        assert kept["last", "one"][metric] == pytest.approx(figures["baselines"]["last"][metric], rel=1e-9)
+
+
 def test_events_without_a_label_count_for_nobody(write, tmp_path):
     """They are neither scored nor learned, and the number of events is the same for ours and the others."""
     words = write(hidden=range(10, 40))
@@ -101,6 +113,48 @@ def test_files_of_the_same_name_have_rows_of_their_own(write, tmp_path, capsys):
         ("one", "90"),
         ("one~2", "70"),
     ]
+
+
+def test_the_metric_along_a_stream(write, tmp_path, capsys):
+    """With `--windowed` each stream has a table: a row a learner, the metric of each tenth, means of seeds, the best bold."""
+    words = (write(rows=101), "--learners", "majority,no_change,hat", "--seeds", "2", "--output", "out")
+    assert quality(*words) == 0
+    assert "on one" not in capsys.readouterr().out
+    assert quality(*words, "--windowed") == 0
+    out = capsys.readouterr().out
+    assert out.rstrip("\n") in (tmp_path / "out" / "tables.md").read_text()
+    head, _, *rows = out[out.index("| accuracy on one |") :].strip().splitlines()
+    assert head.split(" | ")[1:] == [*(f"to {end}" for end in (11, 21, 31, 41, 51, 61, 71, 81, 91)), "to 101 |"]
+    cells = {name: values for name, *values in (row.strip("| ").split(" | ") for row in rows)}
+    events = read(given(words[0]), 101, 0).y
+    right = np.array([i > 0 and events[i] == events[i - 1] for i in range(101)])
+    ends = [11, 21, 31, 41, 51, 61, 71, 81, 91, 101]
+    shares = [right[a:b].mean() for a, b in zip([0, *ends], ends, strict=False)]
+    assert [float(cell.strip("*")) for cell in cells["no_change"]] == pytest.approx(shares, abs=1e-4)
+    for column in zip(*cells.values(), strict=True):
+        best = max(float(cell.strip("*")) for cell in column)
+        assert all(cell.startswith("**") == (float(cell.strip("*")) == best) for cell in column)
+
+
+@pytest.mark.parametrize(
+    ("words", "learners", "head"),
+    [
+        ("one.csv --target a --task regression", "mean,last", "| mae on one | to 10 |"),
+        ("sets.csv --targets-last 2", "powerset_tree", "| f1-example on sets | to 1 | to 2 | to 3 |"),
+    ],
+)
+def test_values_and_label_sets_along_a_stream(write, tmp_path, capsys, words, learners, head):
+    """Errors of values, of which the least is bold, and F1 of events; of a short stream there are fewer columns."""
+    write()
+    (tmp_path / "sets.csv").write_text("a,p,q\n" + "".join(f"{i % 5},{i % 2},{i % 3 // 2}\n" for i in range(3)))
+    assert quality(words, "--learners", learners, "--windowed") == 0
+    out = capsys.readouterr().out
+    table = out[out.index(head) :].strip().splitlines()
+    assert len(table) == 2 + len(learners.split(","))
+    for column in list(zip(*(row.strip("| ").split(" | ") for row in table[2:]), strict=True))[1:]:
+        values = [float(cell.strip("*")) for cell in column]
+        best = min(values) if "mae" in head else max(values)
+        assert all(cell.startswith("**") == (value == best) for cell, value in zip(column, values, strict=True))
 
 
 def test_names_can_be_names_of_files():
@@ -178,7 +232,7 @@ def test_every_learner_has_a_line_of_its_own(tmp_path, monkeypatch):
 
 
 def test_the_last_value_of_a_category_is_that_of_the_report():
-    """What the comparison calls so has the error that a report tells of it, but for the first event, which nothing precedes."""
+    """What the comparison calls so has the error that a report tells of it; the first value, which nothing precedes, counts in neither."""
     rng = np.random.default_rng(0)
     region, kind = rng.integers(0, 5, 300), rng.integers(0, 2, 300)
     y = 9.0 * region + kind + rng.normal(size=300)

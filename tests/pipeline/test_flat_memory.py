@@ -1,21 +1,76 @@
-"""Resident memory of `streamnn replay` over a million events of a stream without end.
+"""Resident memory of `streamnn replay` over long streams: a million events of a stream without end, fewer for pools.
 
-The default pool gets a fifth of them; STREAMNN_POOL_EVENTS says how many instead.
+Pools of classes, of values and of label sets, and streams in which every event brings a category that never came before.
+STREAMNN_POOL_EVENTS says how many events pools get instead.
 """
 
 import os
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.pipeline.helpers import ROOT
 
-EVENTS = {"single": 1_000_000, "best": int(os.environ.get("STREAMNN_POOL_EVENTS", "200000"))}
+POOL_EVENTS = int(os.environ.get("STREAMNN_POOL_EVENTS", "200000"))
 MOST_MB = 8.0  # of a million events: 10 bytes for each after the start
 START = 0.2  # of the predictions
+BLOCK = 10_000
+
+
+@dataclass(frozen=True)
+class Long:
+    """A long stream.
+
+    Attributes:
+        events: of the stream.
+        words: flags that say what is predicted, and by which preset.
+        columns: names of the file's fields; none = one of river's generators.
+    """
+
+    events: int
+    words: tuple[str, ...]
+    columns: tuple[str, ...] = ()
+
+
+BEST = ("--set", "model.preset=best")
+STREAMS = {
+    "single": Long(1_000_000, ("--set", "model.preset=single")),
+    "classes": Long(POOL_EVENTS, BEST),
+    "values": Long(POOL_EVENTS, ("--target", "y", "--task", "regression", *BEST), ("a", "b", "kind", "y")),
+    "label sets": Long(POOL_EVENTS, ("--target", "p,q,r,s", *BEST), ("a", "b", "kind", "p", "q", "r", "s")),
+    "classes, new categories": Long(POOL_EVENTS, ("--target", "p", *BEST), ("a", "b", "who", "p")),
+    "values, new categories": Long(
+        POOL_EVENTS, ("--target", "y", "--task", "regression", *BEST), ("a", "b", "who", "kind", "y")
+    ),
+}
+
+
+def write(path, events, columns):
+    """Write a stream; `who` is another name in every event, `kind` one of eight."""
+    rng = np.random.default_rng(0)
+    with path.open("w") as file:
+        file.write(",".join(columns) + "\n")
+        for first in range(0, events, BLOCK):
+            count = min(BLOCK, events - first)
+            a, b, noise = rng.normal(size=(3, count))
+            kind, score = rng.integers(0, 8, count), np.sin(a) + 0.5 * b + 0.2 * noise
+            found = {
+                "a": a.round(4).tolist(),
+                "b": b.round(4).tolist(),
+                "y": (10 + 3 * score + kind).round(3).tolist(),
+                **{
+                    name: (score > cut).astype(int).tolist()
+                    for name, cut in zip("pqrs", (-0.5, 0, 0.5, 1), strict=True)
+                },
+                "who": [f"w{first + i}" for i in range(count)],
+                "kind": [f"k{k}" for k in kind],
+            }
+            file.writelines(f"{','.join(map(str, row))}\n" for row in zip(*(found[c] for c in columns), strict=True))
 
 
 def resident_mb(pid):
@@ -30,22 +85,17 @@ def resident_mb(pid):
 @pytest.mark.heavy
 @pytest.mark.timeout(3000)
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux to tell the memory of a process")
-@pytest.mark.parametrize("preset", EVENTS)
-def test_memory_of_a_replay_is_flat(tmp_path, preset):
+@pytest.mark.parametrize("name", STREAMS)
+def test_memory_of_a_replay_is_flat(tmp_path, name):
     """Once a fifth of the predictions is written, memory grows by less than 8 MB to the end."""
-    out, samples = tmp_path / "p.csv", []
-    words = [
-        "replay",
-        "synth:SEA",
-        "--limit",
-        str(EVENTS[preset]),
-        "--set",
-        f"model.preset={preset}",
-        "--predictions",
-        str(out),
-    ]
+    long, out, samples = STREAMS[name], tmp_path / "p.csv", []
+    source = "synth:SEA"
+    if long.columns:
+        source = str(tmp_path / "stream.csv")
+        write(tmp_path / "stream.csv", long.events, long.columns)
+    words = ["replay", source, *long.words, "--limit", str(long.events), "--predictions", str(out), "--quiet"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "pipeline", *words, "--quiet"], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}
+        [sys.executable, "-m", "pipeline", *words], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}
     )
     try:
         while process.poll() is None:
@@ -57,8 +107,8 @@ def test_memory_of_a_replay_is_flat(tmp_path, preset):
         process.kill()
     assert process.returncode == 0
     with out.open() as lines:
-        assert sum(1 for _ in lines) == EVENTS[preset] + 1
-    print(f"{preset}, {EVENTS[preset]} events: MB {samples[:: max(len(samples) // 12, 1)]}")
+        assert sum(1 for _ in lines) == long.events + 1
+    print(f"{name}, {long.events} events: MB {samples[:: max(len(samples) // 12, 1)]}")
     late = [held for size, held in samples if size >= START * out.stat().st_size]
     assert len(late) > 10
     assert max(late) - late[0] < MOST_MB, late

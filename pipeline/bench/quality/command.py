@@ -15,7 +15,7 @@ from pipeline.bench.quality.plots import curve_picture, rank_picture
 from pipeline.bench.quality.ranks import critical_difference, mean_ranks
 from pipeline.bench.quality.runs import Job, Result, key, run, run_all
 from pipeline.bench.quality.streams import Stream, Task, given, synthetic, task_of
-from pipeline.bench.quality.tables import HIGH_IS_GOOD, METRICS, collect, table
+from pipeline.bench.quality.tables import HIGH_IS_GOOD, METRICS, WINDOWED, collect, table, windowed
 from pipeline.settings import SettingsError
 
 LEARNERS: dict[Task, tuple[str, ...]] = {
@@ -37,6 +37,7 @@ class Comparison:
         jobs: runs at a time; 0 = one after the other in this process.
         cache: folder of results.
         output: folder for tables and pictures; None = tables to stdout alone.
+        windowed: whether a table for each stream tells the metric along it.
     """
 
     streams: Sequence[Stream]
@@ -46,6 +47,7 @@ class Comparison:
     jobs: int
     cache: Path
     output: Path | None
+    windowed: bool
 
 
 def quality(
@@ -58,6 +60,7 @@ def quality(
     jobs: int,
     cache: Path,
     output: Path | None,
+    windowed: bool,
 ) -> bool:
     """Compare learners over streams, and print the tables; returns whether every run succeeded.
 
@@ -71,6 +74,7 @@ def quality(
         jobs: runs at a time; 0 = one after the other in this process.
         cache: folder of results.
         output: folder for tables and pictures; None = tables to stdout alone.
+        windowed: whether a table for each stream tells the metric along it.
 
     Raises:
         SettingsError: a stream, a name or a number cannot be used.
@@ -90,7 +94,7 @@ def quality(
     names = [name for name in learners or known if name not in without]
     if not names:
         raise SettingsError("--without leaves no learner; leave out fewer")
-    asked = Comparison(chosen, names, rows, seeds, jobs, cache, output)
+    asked = Comparison(chosen, names, rows, seeds, jobs, cache, output, windowed)
     return compare(asked, tasks[chosen[0].name], versions())
 
 
@@ -138,6 +142,9 @@ def compare(
         values = collect(results, names, asked.learners, metric)
         if values:
             lines += [*table(values, names, events, metric), ""]
+    if asked.windowed:
+        for name, length in zip(names, events, strict=True):
+            lines += [*windowed(results, name, asked.learners, WINDOWED[task], length), ""]
     if asked.output is not None:  # before a reader of stdout, such as `head`, can end this
         _written(asked.output, asked.learners, task, results, dict(zip(streams, events, strict=True)), lines)
     print("\n".join(lines))
@@ -165,7 +172,7 @@ def _written(
         marks = next(((name, r["drifts"]) for name, r in shown.items() if r.get("drifts")), ("", ()))
         curve_picture(
             {name: r["windows"] for name, r in shown.items()},
-            first,
+            WINDOWED[task],
             events,
             folder / f"{stream.name}.png",
             drifts=marks[1],

@@ -1,6 +1,7 @@
 """From what was served for each event to metrics, over the whole stream and over windows.
 
-Axes: N events, T labels. An event for which nothing was served (the first, mostly) is wrong; a regression error is taken from 0.
+Axes: N events, T labels. An event for which nothing was served (the first, mostly) is wrong. The first value is scored for
+nobody: before it none can know how large values are. A later one for which nothing was served has its error taken from 0.
 """
 
 from collections.abc import Sequence
@@ -43,13 +44,24 @@ def classification(
 
 
 def regression(truth: Sequence[float], served: Sequence[float | None]) -> dict[str, float | list[float] | None]:
-    """Return MAE, RMSE and windowed MAE; `truth` and `served` are [N] values."""
+    """Return MAE, RMSE and windowed MAE of all values but the first.
+
+    Args:
+        truth: [N] values, two at least.
+        served: [N] predicted values, None = nothing served.
+
+    Raises:
+        ValueError: there is one value alone.
+    """
+    if len(truth) < 2:
+        raise ValueError(f"the stream has {len(truth)} value(s), but the first is not scored; use a longer one")
     errors = np.array([t - (s or 0.0) for t, s in zip(truth, served, strict=True)], dtype=np.float64)
-    parts = np.array_split(np.abs(errors), min(WINDOWS, len(errors)))
+    errors[0] = np.nan
+    parts = np.array_split(np.abs(errors), min(WINDOWS, len(errors) // 2))
     return {
-        "mae": float(np.abs(errors).mean()),
-        "rmse": float(np.sqrt((errors**2).mean())),
-        "windows": [float(part.mean()) for part in parts],
+        "mae": float(np.nanmean(np.abs(errors))),
+        "rmse": float(np.sqrt(np.nanmean(errors**2))),
+        "windows": [float(np.nanmean(part)) for part in parts],
     }
 
 

@@ -1,8 +1,14 @@
-"""From results to Markdown tables: a metric a table, a row a stream, a column a learner, mean ranks at the end."""
+"""From results to Markdown tables.
+
+A metric a table, a row a stream, a column a learner, mean ranks at the end; or along one stream: a row a learner, a column a
+tenth of the stream.
+"""
 
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from pipeline.bench.quality.ranks import mean_ranks
 from pipeline.bench.quality.runs import Job
@@ -18,6 +24,12 @@ METRICS = {
     ),
     "regression": ("mae", "rmse", "seconds_per_event", "memory_mib"),
 }
+WINDOWED = {
+    "classification": "accuracy",
+    "multilabel": "f1_example",
+    "regression": "mae",
+}  # what `windows` of a result hold
+TENTHS = 10
 UNITS = {"seconds_per_event": ("microseconds an event", 1e6), "memory_mib": ("memory, MiB", 1.0)}
 
 Values = dict[str, list[float]]
@@ -57,6 +69,44 @@ def table(values: Values, streams: Sequence[str], events: Sequence[int], metric:
         lines.append(f"| {stream} | {events[i]:,} | {' | '.join(cells)} |")
     ranks = mean_ranks(values, high_is_good=high)
     lines.append(f"| mean rank | | {' | '.join(f'{ranks[name]:.2f}' for name in names)} |")
+    return lines
+
+
+def windowed(
+    results: Mapping[Job, dict[str, Any]], stream: str, learners: Sequence[str], metric: str, events: int
+) -> list[str]:
+    """Return a Markdown table of one stream: the metric of each tenth, means over seeds; the best of each is bold.
+
+    A tenth is two of the 20 windows of a result, so that two may differ by two events; of a stream with fewer events than
+    20 there are fewer columns.
+
+    Args:
+        results: all results.
+        stream: its name.
+        learners: the rows; each has a result of the stream.
+        metric: a value of `WINDOWED`.
+        events: length of the stream.
+    """
+    found = {
+        name: [r["windows"] for job, r in results.items() if (job.learner, job.stream.name) == (name, stream)]
+        for name in learners
+    }
+    windows = len(next(iter(found.values()))[0])
+    sizes = np.array([len(part) for part in np.array_split(np.arange(events), windows)])
+    pairs = np.array_split(np.arange(windows), min(TENTHS, windows))
+    ends = np.cumsum([sizes[pair].sum() for pair in pairs])
+    sizes[0] -= metric == "mae"  # the first value is scored for nobody
+    values = {
+        name: [float(np.average(np.mean(runs, axis=0)[pair], weights=sizes[pair])) for pair in pairs]
+        for name, runs in found.items()
+    }
+    pick = max if HIGH_IS_GOOD.get(metric, False) else min
+    best = [pick(column) for column in zip(*values.values(), strict=True)]
+    heads = " | ".join(f"to {end:,}" for end in ends)
+    lines = [f"| {metric.replace('_', '-')} on {stream} | {heads} |", "|---" * (len(pairs) + 1) + "|"]
+    for name, row in values.items():
+        cells = [f"**{_short(v)}**" if v == least else _short(v) for v, least in zip(row, best, strict=True)]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
 
 

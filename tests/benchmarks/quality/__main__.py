@@ -1,6 +1,8 @@
 """Measure prediction quality.
 
 `python -m tests.benchmarks.quality [--seeds 3] [--presets auto,fast]` replays the whole recorded streams.
+`python -m tests.benchmarks.quality labels [--seeds 3] [--streams ml_yeast,ml_20ng]` does it with streams of label sets, and
+prints all their metrics.
 `python -m tests.benchmarks.quality compare [--rows 5000]` sets ours beside other online learners, cached and resumable.
 `python -m tests.benchmarks.quality rates [--rows 5000]` does the same with one network of ours, under each optimizer and
 learning-rate control.
@@ -30,6 +32,7 @@ from tests.benchmarks.quality.olronn import STREAMS, olronn
 from tests.benchmarks.quality.rates import TRIED
 from tests.benchmarks.quality.runs import key, run
 from tests.benchmarks.quality.streams import new, recorded
+from tests.benchmarks.quality.whole import labels
 from tests.benchmarks.quality.whole import table as whole
 from tests.recorded import data_folder
 
@@ -46,6 +49,12 @@ def main(words: list[str]) -> None:
         if unknown := [name for name in names if name not in STREAMS]:
             sys.exit(f"--streams: {unknown} are not known for olronn; use some of {[*STREAMS]}")
         olronn(data_folder(), names, space.seeds, Cache(space.cache))
+        return
+    if words[:1] == ["labels"]:
+        parser.add_argument("--streams", default="", help="names, separated by commas (default all)")
+        parser.add_argument("--seeds", type=int, default=3, help="runs of each stream (default 3)")
+        space = parser.parse_args(words[1:])
+        labels([name for name in space.streams.split(",") if name], space.seeds)
         return
     if words[:1] not in (["compare"], ["rates"], ["ablation"], ["controls"], ["curves"]):
         parser.add_argument("--seeds", type=int, default=3, help="runs a line (default 3)")
@@ -65,6 +74,7 @@ def main(words: list[str]) -> None:
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time (default 1); 0 = in this process")
     parser.add_argument("--cache", type=Path, default=Path(".quality"), help="folder of results (default .quality)")
     parser.add_argument("--output", type=Path, help="folder for tables and pictures (default: tables to stdout alone)")
+    parser.add_argument("--windowed", action="store_true", help="also a table a stream: the metric in each tenth of it")
     space = parser.parse_args(words[1:])
     if words[0] == "rates":
         compare(space, [*RATES, *TRIED])
@@ -76,8 +86,9 @@ def main(words: list[str]) -> None:
         if unknown:
             sys.exit(f"--learners: {unknown} are not known for curves; use some of {[*OURS, *CLASSIFIERS]}")
         streams = [*_streams(space.streams, "classification"), *(given(text) for text in space.add)]
-        for seed in range(space.seeds):
-            curves(streams, learners, space.rows, seed, Cache(space.cache), space.output)
+        if space.windowed:
+            sys.exit("--windowed: curves have conditions for columns; use it with the other commands")
+        curves(streams, learners, space.rows, space.seeds, Cache(space.cache), space.output)
     elif words[0] == "controls":
         compare(space, ["best", "arf", "hat", *CONTROLS])
     elif space.task == "classification":
@@ -97,7 +108,7 @@ def compare(space: argparse.Namespace, known: list[str]) -> None:
         sys.exit(f"--learners: {unknown} are not known for {space.task}; use some of {known}")
     learners = _with_environments(learners, asked=bool(asked))
     streams = [*_streams(space.streams, space.task), *(given(text) for text in space.add)]
-    what = Comparison(streams, learners, space.rows, space.seeds, space.jobs, space.cache, space.output)
+    what = Comparison(streams, learners, space.rows, space.seeds, space.jobs, space.cache, space.output, space.windowed)
     if not command.compare(what, space.task, _versions(learners), runs=run, keys=key):
         sys.exit(1)
 

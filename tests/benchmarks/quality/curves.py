@@ -6,7 +6,9 @@ same for every learner; so many events are predicted before any of them is learn
 
 import csv
 import gzip
+import hashlib
 import json
+import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -63,7 +65,8 @@ def run(trial: Trial) -> Result:
 
 def key(trial: Trial) -> Result:
     """Return everything that could change the result of `run`."""
-    return {**runs.key(trial.job), "condition": asdict(trial.condition)}
+    mine = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]
+    return {**runs.key(trial.job), "condition": asdict(trial.condition), "curves": mine}
 
 
 def _accuracy(job: Job, condition: Condition) -> float:
@@ -118,37 +121,43 @@ def _same(served: Any, true: str) -> bool:
 
 
 def _tell(trial: Trial, how: str) -> None:
-    line = f"{trial.job.stream.name} {trial.job.learner} {trial.condition}: {how}"
+    line = f"{trial.job.stream.name} {trial.job.learner} seed {trial.job.seed} {trial.condition}: {how}"
     if how.startswith("FAILED"):
         sys.exit(line)
     print(line, file=sys.stderr)
 
 
 def curves(
-    streams: Sequence[Stream], learners: Sequence[str], rows: int, seed: int, cache: Cache, output: Path | None
+    streams: Sequence[Stream], learners: Sequence[str], rows: int, seeds: int, cache: Cache, output: Path | None
 ) -> None:
-    """Run every learner under every condition; print a table, and draw it where a folder is given."""
-    known = dict.fromkeys(c for kind in KINDS.values() for c in kind)
-    trials = [Trial(Job(name, stream, rows, seed), c) for stream in streams for name in learners for c in known]
+    """Run every learner under every condition with the seeds 0, 1, ...; print tables, and draw means where a folder is given.
+
+    The first table holds means over seeds, a second one their standard deviations where there are several.
+    """
+    conditions = [*dict.fromkeys(c for kind in KINDS.values() for c in kind)]
+    rows_of = [(stream, name) for stream in streams for name in learners]
+    trials = [Trial(Job(name, s, rows, seed), c) for s, name in rows_of for c in conditions for seed in range(seeds)]
     results = run_all(trials, cache, processes=0, told=_tell, runs=run, keys=key)
-    found = {(t.job.stream.name, t.job.learner, t.condition): result["accuracy"] for t, result in results.items()}
-    heads = [f"{kind} {getattr(c, kind)}" for kind, conditions in KINDS.items() for c in conditions[1:]]
-    print(f"| accuracy | learner | each at once | {' | '.join(heads)} |")
-    print("|---" * (len(heads) + 3) + "|")
-    for stream in streams:
-        for learner in learners:
-            conditions = [Condition(), *(c for kind in KINDS.values() for c in kind[1:])]
-            cells = " | ".join(f"{found[stream.name, learner, c]:.4f}" for c in conditions)
+    found: dict[tuple[Stream, str, Condition], list[float]] = {}
+    for trial, result in results.items():
+        found.setdefault((trial.job.stream, trial.job.learner, trial.condition), []).append(result["accuracy"])
+    heads = [f"{kind} {getattr(c, kind)}" for kind, listed in KINDS.items() for c in listed[1:]]
+    for title, summary in (("accuracy", statistics.mean), ("standard deviation", statistics.pstdev))[: min(seeds, 2)]:
+        print(f"| {title} | learner | each at once | {' | '.join(heads)} |")
+        print("|---" * (len(heads) + 3) + "|")
+        for stream, learner in rows_of:
+            cells = " | ".join(f"{summary(found[stream, learner, c]):.4f}" for c in conditions)
             print(f"| {stream.name} | {learner} | {cells} |")
+        print()
     if output is None:
         return
     output.mkdir(parents=True, exist_ok=True)
     for stream in streams:
         figure = Figure(figsize=(10, 3.5), layout="constrained")
-        for axes, (kind, conditions) in zip(figure.subplots(1, len(KINDS), sharey=True), KINDS.items(), strict=True):
+        for axes, (kind, listed) in zip(figure.subplots(1, len(KINDS), sharey=True), KINDS.items(), strict=True):
             for learner in learners:
-                values = [found[stream.name, learner, c] for c in conditions]
-                axes.plot([str(getattr(c, kind)) for c in conditions], values, "o-", label=learner)
+                values = [statistics.mean(found[stream, learner, c]) for c in listed]
+                axes.plot([str(getattr(c, kind)) for c in listed], values, "o-", label=learner)
             axes.set_xlabel(kind)
         figure.axes[0].set_ylabel("accuracy")
         figure.axes[0].legend(fontsize=8)

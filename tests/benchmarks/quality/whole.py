@@ -1,4 +1,4 @@
-"""How good the default is on whole recorded streams, several seeds: a line a stream and preset.
+"""How good the default is on whole recorded streams, several seeds: a line a stream and preset, and more of label sets.
 
 Nothing is set but the target, the task where numbers could be either, and declared categories. Every figure comes from
 `streamnn replay` as it is.
@@ -8,11 +8,20 @@ import json
 import statistics
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.__main__ import main
 from tests.benchmarks.quality.streams import CLASSIFICATION, MULTILABEL, REGRESSION
 from tests.recorded import data_folder
+
+WIDE = (("ml_20ng", ("--targets-last", "20"), "f1_micro"),)  # label sets that take minutes
+LABELS = {  # as the table calls the metrics of label sets, and as reports do
+    **{name: name for name in ("f1_micro", "f1_example", "F1 of means", "f1_macro")},
+    "exact match": "exact_match",
+    "Hamming loss": "hamming",
+    "log-loss": "log_loss",
+}
 
 
 def replay(name: str, words: tuple[str, ...], preset: str, seed: int) -> dict:
@@ -24,6 +33,27 @@ def replay(name: str, words: tuple[str, ...], preset: str, seed: int) -> dict:
         if main(["replay", str(path), *words, *more]):
             sys.exit(f"{name} failed")
         return json.loads(report.read_text())
+
+
+def f1_of_means(metrics: Mapping[str, float]) -> float:
+    """Return the harmonic mean of mean precision and mean recall of the events."""
+    precision, recall = metrics["precision_example"], metrics["recall_example"]
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
+def labels(names: list[str], seeds: int) -> None:
+    """Replay streams of label sets, all if none is named, and print a line each: every metric, its mean over seeds."""
+    known = {name: words for name, words, _ in (*MULTILABEL, *WIDE)}
+    if unknown := [name for name in names if name not in known]:
+        sys.exit(f"--streams: {unknown} are not known for labels; use some of {[*known]}")
+    print(f"| stream | {' | '.join(LABELS)} |")
+    print("|---" * (len(LABELS) + 1) + "|")
+    for name in names or known:
+        runs = [replay(name, known[name], "auto", seed)["metrics"] for seed in range(seeds)]
+        found = [run | {"F1 of means": f1_of_means(run)} for run in runs]
+        means = {title: statistics.mean(run[metric] for run in found) for title, metric in LABELS.items()}
+        cells = [f"{value:.{3 if title == 'log-loss' else 4}f}" for title, value in means.items()]
+        print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
 def table(presets: list[str], seeds: int) -> None:

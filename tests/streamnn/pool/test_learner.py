@@ -118,6 +118,40 @@ def test_predict_is_pure_and_serves_what_learning_serves(kind):
     assert same_bits(quiet, asked)
 
 
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize(
+    "kinds",
+    [("regression",), ("regression", "regression"), ("regression", "binary", "multiclass", "binary", "regression")],
+    ids=["value", "values", "mixed"],
+)
+def test_predict_of_best_is_pure(kinds, late):
+    """The same for the default pool of a value, of several, and of several kinds; with categories and moments, and labels late."""
+    columns, score = numeric_stream(60)
+    columns |= {"kind": obj([f"k{i * i % 5}" for i in range(60)]), "at": moments(60)}
+    specs = tuple(TargetSpec(f"t{i}", kind) for i, kind in enumerate(kinds))
+    labels = {spec.name: labels_of(spec.kind, score * (-1.0) ** i) for i, spec in enumerate(specs)}
+    quiet, asked = (PoolLearner(PoolSpec(targets=specs, preset="best", class_capacity=4)) for _ in range(2))
+    rows = [learner.encode(columns, labels, np.arange(60)).rows for learner in (quiet, asked)]
+    assert len(rows[0]) == 60
+    served = []
+    for n in range(60):
+        event = {name: c[n : n + 1] for name, c in columns.items()}
+        first = asked.predict(event, 1)
+        other = {**event, "unknown": np.array([1.0]), "kind": obj(["new"]), "f0": np.array([1e300])}
+        asked.predict({name: np.concatenate([c, c]) for name, c in other.items()}, 2)
+        kind = Kind.PREDICT_OBSERVE if late else Kind.PREDICT_LEARN
+        listed = [(kind, n, n + 1), *([(Kind.LEARN, n - 20, n - 19)] if late and n >= 20 else [])]
+        want, got = (
+            learner.run(own, Operations.of(listed), rate=0.003).served[n]
+            for learner, own in zip((quiet, asked), rows, strict=True)
+        )
+        np.testing.assert_array_equal(got, want)
+        np.testing.assert_array_equal(first[0], got)
+        served.append(got)
+    assert np.isfinite(served[30:]).all()
+    assert same_bits(quiet, asked)
+
+
 @pytest.mark.parametrize("batch", [1, 8])
 def test_save_load_next_event_is_bit_equal(batch):
     """A learner that is saved and loaded goes on to the same bits."""
