@@ -9,7 +9,7 @@ Axes: K events of a chunk, L labels of a chunk, C classes of one target.
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, repeat
 from typing import Any, Generic, NamedTuple, TypeVar, overload
 
@@ -70,6 +70,8 @@ class DeadLetter:
         reason: short and stable, for counting: such as "not_json", "wrong_type", "not_finite", "too_large".
         detail: a sentence for people, with the value, what was expected and the remedy.
         record: as it came.
+        since: number of the first record that the process handled which says so; the loop sets it. A record before that
+            is one that an earlier process handled.
     """
 
     offset: int
@@ -77,6 +79,22 @@ class DeadLetter:
     reason: str
     detail: str
     record: Record
+    since: int = 0
+
+
+class LabelRun(NamedTuple):
+    """Records of labels that were handled one behind the other, and lie so in one partition.
+
+    Attributes:
+        number: of the first one, among all records handled.
+        partition, offset: where it lies; the next one has the next offset.
+        records: how many.
+    """
+
+    number: int
+    partition: int
+    offset: int
+    records: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -199,6 +217,8 @@ class Predictions:
         records: the K records that were predicted, for sinks that keep key and origin.
         cuts: where the last records lie of micro-batches that the clock ended, and that no prediction has told of before:
             that of these events, which is one micro-batch then, and of one before it that left no prediction.
+        told: row -> the records of labels that were handled before that event, and that no prediction has told of before.
+        since: number of the first record that this process handled; where something is told.
     """
 
     offsets: IntArray
@@ -209,6 +229,8 @@ class Predictions:
     labels: Mapping[str, Column]
     records: Sequence[Record]
     cuts: tuple[Origin, ...] = ()
+    told: Mapping[int, Sequence[LabelRun]] = field(default_factory=dict)
+    since: int = 0
 
     def __len__(self) -> int:
         return len(self.offsets)

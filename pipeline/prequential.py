@@ -26,6 +26,7 @@ from pipeline.blocks import Block, Work, select
 from pipeline.checkpoint import Checkpoint, CheckpointError, CheckpointStore
 from pipeline.faults import CrashPoint
 from pipeline.intake import Intake
+from pipeline.label_trail import LabelTrail
 from pipeline.model import Model
 from pipeline.outcomes import outcome, predictions
 from pipeline.pace import Pace
@@ -50,7 +51,8 @@ MOST_DRIFTS = 10_000  # remembered; older ones are only counted
 class Counters:
     """What has been counted since the beginning of the stream (checkpoints carry it on).
 
-    `dropped` counts records that could not be used, by "stage/reason"; `cuts` micro-batches that the clock ended.
+    `dropped` counts records that could not be used, by "stage/reason"; `cuts` micro-batches that the clock ended; `untold`
+    records of labels that no prediction will tell of, since too many came between two events.
     """
 
     events: int = 0
@@ -58,6 +60,7 @@ class Counters:
     unlabelled: int = 0
     drifts: int = 0
     cuts: int = 0
+    untold: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -164,6 +167,8 @@ class Prequential:
         self.batches: dict[int, int] = {}  # micro-batches of this process by their events
         self._since = 0  # number of the event from which micro-batches are counted: where the clock last ended one
         self._untold: tuple[Origin, ...] = ()  # where it ended them, which no prediction has told of yet
+        self._trail = LabelTrail()
+        self._first = 0  # number of the first record that this process handles
         self._pace = Pace(plan.wait_s)
         # the module is asked for the clock anew each time, so that a test can put another one in its place
         self._intake = Intake(
@@ -199,7 +204,9 @@ class Prequential:
             self._offset, self._checkpointed = loop["offset"], self.counters.events
             self._since = loop.get("since", 0)
             self._untold = tuple(Origin(str(t), int(p), int(o)) for t, p, o in loop.get("untold", ()))
+            self._trail.load_state_dict(loop["trail"])
             lengths, reading = state["sinks"], state["source"]
+        self._first = self._offset
         p.source.open(self._offset, reading)
         for name, sink in self._sinks():
             sink.truncate(lengths[name])
@@ -337,6 +344,7 @@ class Prequential:
                 "offset": self._offset,
                 "since": self._since,
                 "untold": [list(place) for place in self._untold],
+                "trail": self._trail.state_dict(),
             },
             "source": p.source.state(self._offset),
             "sinks": lengths,
@@ -411,6 +419,8 @@ class Prequential:
         self._count_batches(number)
         if cut:
             self._note_cut(chunk.records[-1])
+        if chunk.labels is not None and p.predictions is not None:
+            self.counters.untold += self._trail.add(chunk.labels)
         features = {n: c for n, c in chunk.columns.items() if n not in plan.targets and n != plan.id_field}
         moment = {"s": _seconds(chunk.columns.get(plan.moment_field), len(number))}
         letters = list(chunk.rejects)
@@ -472,6 +482,9 @@ class Prequential:
     def _emit(self, block: Block) -> None:
         if self.parts.predictions is not None and len(block):
             sink, served = self.parts.predictions, predictions(block, self.parts.learner, self._untold)
+            told = self._trail.tell(block.offset)
+            if told:
+                served = replace(served, told=told, since=self._first)
             self._patiently(lambda: sink.write(served))
             self._untold = ()
 
@@ -499,6 +512,7 @@ class Prequential:
             self.counters.dropped[kind] = self.counters.dropped.get(kind, 0) + 1
         if letters and self.parts.dead_letters is not None:
             sink, ordered = self.parts.dead_letters, sorted(letters, key=lambda letter: letter.offset)
+            ordered = [replace(letter, since=self._first) for letter in ordered]
             self._patiently(lambda: sink.write(ordered))
 
     def _decide(self) -> None:

@@ -130,16 +130,12 @@ def _handled(
             "the order in which a run handled records is told by its predictions, and kafka.predictions_topic is not"
             " set; record with --order timestamp"
         )
-    if config.labels.topic:
-        raise SettingsError(
-            "labels.topic is set, and predictions do not tell where labels came between events; record with --order"
-            " timestamp, which is that of the run if no wait ended by the clock"
-        )
     if space.first is not None or space.until is not None:
         raise SettingsError("--from and --until go with --order timestamp; handled is all that the predictions tell of")
     order = handled_order(
         made,
         topic=topic,
+        label_topic=config.labels.topic,
         predictions=k.predictions_topic,
         dead_letters=k.dead_letters_topic,
         model=k.model,
@@ -148,7 +144,8 @@ def _handled(
     if order is None:
         return None
     what = replace(
-        reading(k, topic),
+        reading(k, topic, config.labels.topic if order.label_stretches else ""),
+        label_stretches=order.label_stretches,
         partitions=tuple(order.stretches),
         start="earliest",
         start_positions={number: first for number, (first, _) in order.stretches.items()},
@@ -157,8 +154,10 @@ def _handled(
     )
 
     def merge(partitions: Sequence[Partition]) -> GivenMerge:
-        numbers = [partition.number for partition in partitions]
-        return GivenMerge(len(numbers), np.searchsorted(numbers, order.partition), order.offset)
+        whose = np.zeros(len(order.offset), dtype=np.int64)
+        for index, partition in enumerate(partitions):
+            whose[(order.apart == (partition.topic != topic)) & (order.partition == partition.number)] = index
+        return GivenMerge(len(partitions), whose, order.offset)
 
     source = KafkaSource(what, made, RawCodec(), commits=False, merge=merge)
     return source, frozenset(Origin(topic, *cut) for cut in order.cuts)

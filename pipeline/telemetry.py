@@ -52,6 +52,9 @@ class Telemetry:
             "unlabelled": Counter("streamnn_events_unlabelled", "Events that came without a label", registry=r),
             "drifts": Counter("streamnn_drifts_detected", "Drifts that the detector flagged", registry=r),
             "cuts": Counter("streamnn_micro_batches_cut", "Micro-batches that the clock ended", registry=r),
+            "untold": Counter(
+                "streamnn_labels_untold", "Records of labels of which no prediction tells: too many at once", registry=r
+            ),
             "expired": Counter(
                 "streamnn_labels_expired", "Labels given up: not in time, or too many awaited", registry=r
             ),
@@ -147,6 +150,7 @@ class Telemetry:
         self._raise("unlabelled", counters.unlabelled)
         self._raise("drifts", counters.drifts)
         self._raise("cuts", counters.cuts)
+        self._raise("untold", counters.untold)
         self._raise("expired", loop.parts.queue.expired)
         self._raise("compilations", learner.compilations)
         for kind, total in counters.dropped.items():
@@ -214,6 +218,7 @@ class Telemetry:
             "unlabelled": loop.counters.unlabelled,
             "drifts": loop.counters.drifts,
             "cuts": loop.counters.cuts,
+            "untold": loop.counters.untold,
             "expired": loop.parts.queue.expired,
         }
         self._dropped = dict(loop.counters.dropped)

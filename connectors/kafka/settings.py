@@ -119,6 +119,7 @@ class KafkaReading:
         topic: whose records are the events.
         label_topic: whose records are their labels, merged with the events; "" = none. All its partitions are read,
             and what is said below of a start holds for both.
+        label_stretches: partition -> its offsets [first, until), which alone are read of `label_topic`; {} = as above.
         group: name under which positions are committed. It is one model's own: what another run commits under
             it is taken for this one's.
         partitions: those that this model owns; () = all that the topic has at the first start.
@@ -149,6 +150,7 @@ class KafkaReading:
     topic: str
     group: str
     label_topic: str = ""
+    label_stretches: Mapping[int, tuple[int, int]] = field(default_factory=dict)
     partitions: tuple[int, ...] = ()
     start: str = "earliest"
     start_positions: Mapping[int, int] = field(default_factory=dict)
@@ -192,10 +194,16 @@ class KafkaReading:
     @property
     def topics(self) -> "tuple[KafkaReading, ...]":
         """What is read of each topic by itself: of the events, then of the labels."""
-        events = replace(self, label_topic="")
+        events = replace(self, label_topic="", label_stretches={})
         if not self.label_topic:
             return (events,)
-        return events, replace(events, topic=self.label_topic, partitions=(), start_positions={}, until_positions={})
+        return events, replace(
+            events,
+            topic=self.label_topic,
+            partitions=tuple(self.label_stretches),
+            start_positions={number: first for number, (first, _) in self.label_stretches.items()},
+            until_positions={number: until for number, (_, until) in self.label_stretches.items()},
+        )
 
     def start_ms(self) -> int | None:
         """Return the moment to begin at, in milliseconds since 1970; None for "earliest" and "latest"."""

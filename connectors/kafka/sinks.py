@@ -13,11 +13,14 @@ say where the event lies in the source, by which a reader drops repeats: streamn
 streamnn-offset, streamnn-record (the number of the record among all that were handled), streamnn-event (the number of
 the event), streamnn-model and streamnn-started (when the process began to write, milliseconds since 1970). Those of a
 micro-batch that the clock ended have streamnn-cut too: partition:offset of its last event, and before it, after a comma,
-that of the one before where no prediction could tell of it.
+that of the one before where no prediction could tell of it. Where labels come on a topic of their own, predictions tell
+which of their records were handled before the event and have not been told of: streamnn-labels, runs in the order
+handled, number:partition:offset:records each with commas between them, and streamnn-since, the number of the first record
+that this process handled. There are at most some 3 kB of them; what is more comes with the predictions that follow.
 
 A dead letter has the record's own value, key and headers, and after them streamnn-topic, streamnn-partition,
-streamnn-offset, streamnn-record, streamnn-model, streamnn-started (as above), streamnn-stage, streamnn-reason,
-streamnn-detail; streamnn-truncated where the topic does not take the whole value, which then is its beginning alone,
+streamnn-offset, streamnn-record, streamnn-model, streamnn-started, streamnn-since (as above), streamnn-stage,
+streamnn-reason, streamnn-detail; streamnn-truncated where the topic does not take the whole value, which then is its beginning alone,
 without key and own headers. All headers are UTF-8 text. The numbers of both together tell in which order records were handled (`handled`).
 """
 
@@ -33,7 +36,7 @@ from connectors.errors import SinkError
 from connectors.kafka.client import Outgoing
 from connectors.kafka.delivery import Channel
 from connectors.prediction_text import as_json_values
-from connectors.records import DeadLetter, IntArray, Predictions, Record
+from connectors.records import DeadLetter, IntArray, LabelRun, Predictions, Record
 
 _KEPT_BYTES = 4_096  # of the value of a dead letter that is too large for the topic
 _KEPT_DETAIL = 1_000
@@ -64,7 +67,8 @@ class KafkaPredictions:
         first = row = taken if item is before else 0
         write = self._channel.write
         try:
-            for record in islice(self._outgoing(item), first, None):
+            outgoing = self._telling(item) if item.told else self._outgoing(item)
+            for record in islice(outgoing, first, None):
                 write(record)
                 row += 1
         except SinkError:
@@ -87,6 +91,12 @@ class KafkaPredictions:
         make: Any = tuple.__new__
         rest = zip(same(self._topic), as_json_values(item), keys, headers, where, same(None), same(None), strict=True)
         return map(make, repeat(Outgoing), rest)
+
+    def _telling(self, item: Predictions) -> Iterator[Outgoing]:
+        """Have the records tell of labels, too; apart from those that have none to tell of, which are most often all."""
+        for row, record in enumerate(self._outgoing(item)):
+            runs = item.told.get(row)
+            yield record if runs is None else record._replace(headers=(*record.headers, *_told(runs, item.since)))
 
     def flush(self) -> int:
         """Return when all records are acknowledged; the length is how many there have been."""
@@ -145,6 +155,7 @@ class KafkaDeadLetters:
             *((name, value or b"") for name, value in record.headers),
             *_place(record, letter.offset),
             *_whose(self._model, self._channel),
+            _since(letter.since),
             ("streamnn-stage", letter.stage.encode()),
             ("streamnn-reason", letter.reason.encode()),
             ("streamnn-detail", letter.detail[:_KEPT_DETAIL].encode(errors="replace")),
@@ -198,6 +209,15 @@ def _place_but_offset(topic: str, partition: int) -> tuple[tuple[str, bytes], ..
 def _whose(model: str, channel: Channel) -> tuple[tuple[str, bytes], ...]:
     """Return the headers that say which run of which model wrote a record."""
     return (("streamnn-model", model.encode()), ("streamnn-started", b"%d" % channel.opened_ms))
+
+
+def _told(runs: Sequence[LabelRun], since: int) -> tuple[tuple[str, bytes], ...]:
+    """Return the headers that say which records of labels were handled."""
+    return ("streamnn-labels", ",".join(":".join(map(str, run)) for run in runs).encode()), _since(since)
+
+
+def _since(number: int) -> tuple[str, bytes]:
+    return "streamnn-since", b"%d" % number
 
 
 def _partition(record: Record, partitions: int) -> int | None:

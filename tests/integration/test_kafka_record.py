@@ -387,7 +387,7 @@ def read_back(folder, name, order="timestamp"):
 
 
 def test_an_order_that_cannot_be_told_is_one_message(odd, bootstrap, tmp_path, capsys):
-    """No predictions, labels apart from events, a range, and a topic of dead letters that is not there are told."""
+    """No predictions, a range, and a topic of dead letters that is not there are told."""
     source, _, _ = odd
     words = ["record", str(tmp_path / "run.toml"), str(tmp_path / "new.records.jsonl"), "--order", "handled"]
 
@@ -397,6 +397,5 @@ def test_an_order_that_cannot_be_told_is_one_message(odd, bootstrap, tmp_path, c
 
     assert f"model '{source}' handled topic '{source}' cannot be told" in told()
     assert "kafka.predictions_topic is not set" in told("--set", "kafka.predictions_topic=")
-    assert "predictions do not tell where labels came" in told("--set", "labels.topic=labels")
     assert "--from and --until go with --order timestamp" in told("--from", "0:1")
     assert [path.name for path in tmp_path.iterdir()] == ["run.toml"]

@@ -132,6 +132,7 @@ def test_a_dead_letter_has_everything_of_its_record(client: Library, bootstrap: 
         ("streamnn-record", b"4"),
         ("streamnn-model", b"m"),
         ("streamnn-started", b"%d" % channel.opened_ms),
+        ("streamnn-since", b"0"),
         ("streamnn-stage", b"decode"),
         ("streamnn-reason", b"not_json"),
         ("streamnn-detail", "no JSON äöü".encode()),
