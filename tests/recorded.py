@@ -12,7 +12,7 @@ class Recorded:
     """A recorded stream and the words that replay it.
 
     Attributes:
-        name: file name without .csv.gz.
+        name: file name, where it is a .csv.gz without that.
         words: flags that say what is predicted.
         metric: the one it is judged by.
         baseline: what has to be beaten.
@@ -53,8 +53,8 @@ def data_folder():
 
 
 def stream(name):
-    """The path of a recorded stream; skips the test where it is absent."""
-    path = data_folder() / f"{name}.csv.gz"
+    """The path of a recorded stream, a .csv.gz if the name says nothing else; skips the test where it is absent."""
+    path = data_folder() / (name if "." in name else f"{name}.csv.gz")
     if not path.exists():
         pytest.skip(f"{path} is absent from the folder that STREAMNN_DATA names")
     return path

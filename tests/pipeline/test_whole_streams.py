@@ -16,6 +16,9 @@ from tests.recorded import stream
 
 FURTHER = (
     ("shuttle", ("--target", "anomaly", "--task", "binary"), "accuracy"),
+    ("sms_spam", ("--target", "label"), "accuracy"),
+    ("spam_full.libsvm.gz", ("--target", "label", "--task", "binary"), "accuracy"),
+    ("mnist_test", ("--target", "label", "--task", "multiclass", "--limit", "2000"), "accuracy"),
     ("mtr_wq", ("--targets-last", "14", "--task", "multitarget"), "mae"),
     ("mtr_enb", ("--targets-last", "2", "--task", "multitarget"), "mae"),
     ("bikes_toulouse", ("--target", "bikes", "--task", "regression", "--limit", "100000"), "mae"),
