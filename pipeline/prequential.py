@@ -24,6 +24,7 @@ from connectors import Chunk, DeadLetter, Origin, Predictions, Record, Sink, Sin
 from connectors.kafka import Channel, Commits
 from pipeline.blocks import Block, Work, select
 from pipeline.checkpoint import Checkpoint, CheckpointError, CheckpointStore
+from pipeline.computed import changes, computed_by
 from pipeline.faults import CrashPoint
 from pipeline.intake import Intake
 from pipeline.label_trail import LabelTrail
@@ -194,6 +195,7 @@ class Prequential:
         else:
             state = checkpoint.state
             _check_same(state["config"], self.plan.fingerprint)
+            _tell_changes(state.get("computed_by", {}), computed_by(p.learner.engine, p.learner.device))
             p.learner.load_state_dict(state["learner"])
             p.queue.load_state_dict(state["labels"], learner=p.learner)
             p.scores.load_state_dict(state["scores"])
@@ -332,7 +334,7 @@ class Prequential:
         p = self.parts
         return {
             "config": self.plan.fingerprint,
-            "engine": p.learner.engine,
+            "computed_by": computed_by(p.learner.engine, p.learner.device),
             "learner": p.learner.state_dict(),
             "labels": p.queue.state_dict(),
             "scores": p.scores.state_dict(),
@@ -566,6 +568,17 @@ def _check_same(found: dict[str, Any], wanted: dict[str, Any]) -> None:
             "the checkpoint was written with other settings:\n  "
             + "\n  ".join(lines)
             + "\nUse the same settings, or begin afresh in another folder."
+        )
+
+
+def _tell_changes(before: dict[str, str], now: dict[str, str]) -> None:
+    """Warn of a run that goes on by other means: it is right, but not bit for bit what it would have been."""
+    found = changes(before, now)
+    if found:
+        _log.warning(
+            "from here on results may differ in the last bits from those of an uninterrupted run, because the model is"
+            " computed by other means: %s",
+            "; ".join(found),
         )
 
 

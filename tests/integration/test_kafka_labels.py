@@ -11,7 +11,7 @@ from connectors.kafka.client import Outgoing
 from pipeline.__main__ import main
 from tests.integration import helpers
 from tests.integration.test_kafka_run import consumed, weights
-from tests.pipeline.helpers import streamnn
+from tests.pipeline.helpers import read_jsonl, streamnn
 
 EVENTS, APART_MS, WAIT_S = 1_500, 400, 240  # ten minutes of stream time
 POINTS = ("after_learn", "before_rename", "after_rename", "before_commit", "after_commit")
@@ -147,16 +147,20 @@ def test_counts_are_exact(bootstrap, topics, whole):
 
 def test_a_recording_holds_the_labels(bootstrap, topics, whole, monkeypatch):
     """Record and replay repeat the run: both topics are recorded, in one order."""
-    folder, report, _, _ = whole
+    folder, report, out, _ = whole
     monkeypatch.chdir(folder)
     assert main(["record", "whole.toml", "r.records.jsonl.gz", "--quiet"]) == 0
-    words = ["--report", "replay.json", "--checkpoint", "ck-replay", "--quiet"]
+    words = ["--predictions", "p.jsonl", "--report", "replay.json", "--checkpoint", "ck-replay", "--quiet"]
     assert main(["replay", "r.records.jsonl.gz", "--config", "whole.toml", *words]) == 0
     own = ("seconds", "events_per_second", "config")  # of each run
     again = json.loads((folder / "replay.json").read_text())
     assert {k: v for k, v in again.items() if k not in own} == {k: v for k, v in report.items() if k not in own}
     a, b = weights(folder, "whole"), weights(folder, "ck-replay")
     assert all(bool((t == b[name]).all()) for name, t in a.items())
+    live = {told["event"]: told["targets"]["y"] for told in (json.loads(r.value) for r in consumed(bootstrap, out))}
+    told = ("prediction", "probabilities", "label")
+    replayed = [[line[name] or None for name in told] for line in read_jsonl(folder / "p.jsonl")]
+    assert replayed == [[live[number][name] or None for name in told] for number in range(EVENTS)]
 
 
 @pytest.mark.heavy

@@ -11,21 +11,23 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.__main__ import main
 from pipeline.checkpoint import CheckpointStore
 from pipeline.faults import CRASH_POINTS
 from tests.pipeline.helpers import ROOT, streamnn, write_csv
 
 EVENTS = 1200
+NATIVE = ("--set", "model.preset=single", "--set", "model.engine=native", "--set", "network.units=[12]")
 BAD = [(40, "broken,line"), (500, "1,2,3,4,5,6"), (501, "x,0.1,0.2,1"), (900, "inf,0.1,0.2,0")]
 
 
-def words(folder, name):
+def words(folder, name, *more):
     """A file-to-file run with many checkpoints."""
     return [
         "replay", folder / "s.csv", "--target", "y", "--quiet", "--resume",
         "--checkpoint", folder / f"{name}-ck", "--predictions", folder / f"{name}.jsonl",
         "--dead-letters", folder / f"{name}-dead.jsonl",
-        "--set", "checkpoint.every_events=100", "--set", "rate.every=64",
+        "--set", "checkpoint.every_events=100", "--set", "rate.every=64", *more,
     ]  # fmt: skip
 
 
@@ -45,15 +47,14 @@ def weights(folder, name):
 
 
 def same(folder, name):
-    """Tell whether a run left what the uninterrupted one left."""
+    """Check that a run left what the uninterrupted one left."""
     a, b = weights(folder, "whole"), weights(folder, name)
     assert a.keys() == b.keys()
     assert len(a) > 50
     for path, leaf in a.items():
         np.testing.assert_array_equal(leaf, b[path], err_msg=path)
     for suffix in (".jsonl", "-dead.jsonl"):
-        whole, got = (folder / f"{n}{suffix}" for n in ("whole", name))
-        assert got.read_bytes() == whole.read_bytes()
+        assert (folder / f"{name}{suffix}").read_bytes() == (folder / f"whole{suffix}").read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +75,26 @@ def test_every_crash_point(folder, point):
         assert done.returncode == -signal.SIGKILL, done.stderr
     streamnn(*words(folder, point), cwd=folder, check=0)
     same(folder, point)
+
+
+@pytest.fixture(scope="module")
+def native_folder(tmp_path_factory):
+    """Such a stream, and an uninterrupted run of one network over it in compiled code."""
+    made = tmp_path_factory.mktemp("native")
+    write_csv(made / "s.csv", EVENTS, extra=BAD)
+    assert main([*map(str, words(made, "whole", *NATIVE))]) == 0
+    assert len([path for path in weights(made, "whole") if "/params/" in path]) == 5
+    return made
+
+
+@pytest.mark.parametrize("point", ["after_learn", "after_write", "after_sink_flush"])
+def test_crash_points_of_one_network(native_folder, point):
+    """The single network, compiled, ends with the same weights and outputs as if it had not been killed."""
+    run = words(native_folder, point, *NATIVE)
+    done = streamnn(*run, cwd=native_folder, STREAMNN_CRASH_AT=f"{point}:3")
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert main([*map(str, run)]) == 0
+    same(native_folder, point)
 
 
 @pytest.mark.heavy

@@ -1,9 +1,12 @@
 """Labels of a topic of their own: the join against a slow one, cuts, stops, bounds and odd records."""
 
+import io
+import json
 import random
 from collections import Counter
 from dataclasses import asdict, replace
 
+import fastavro
 import numpy as np
 import pytest
 import torch
@@ -241,6 +244,38 @@ def test_a_prediction_is_scored_as_it_was_served():
     assert done.loop.parts.scores.metrics()["accuracy"] == pytest.approx(np.mean(right))
     assert done.loop.counters.learned == 150
     assert done.loop.counters.unlabelled == 0
+
+
+def test_labels_in_avro_have_a_schema_of_their_own(tmp_path):
+    """They give what the same labels give in JSON, bit for bit; one that its schema does not fit is a dead letter."""
+    fields = {
+        "events": {"id": ["null", "string"], "a": ["null", "double"], "b": "double"},
+        "labels": {"y": "int", "id": "string"},
+    }
+    schemas = {
+        topic: {"type": "record", "name": topic, "fields": [{"name": n, "type": kind} for n, kind in named.items()]}
+        for topic, named in fields.items()
+    }
+    for topic, schema in schemas.items():
+        (tmp_path / f"{topic}.avsc").write_text(json.dumps(schema))
+    came = scenario(5, 120, odd=0.0)
+    plain, packed = records_of(came), records_of(came)
+    for n, (topic, _, value) in enumerate(came):
+        out = io.BytesIO()
+        fastavro.schemaless_writer(out, fastavro.parse_schema(schemas[topic]), {"a": None, **value})
+        packed[n] = packed[n]._replace(value=out.getvalue())
+    settled = config(wait_s=1.0)
+    avro = replace(
+        settled,
+        kafka=replace(settled.kafka, format="avro", avro_schema=str(tmp_path / "events.avsc")),
+        labels=replace(settled.labels, avro_schema=str(tmp_path / "labels.avsc")),
+    )
+    one, other = Loop(plain, settled).run(), Loop(packed, avro).run()
+    assert (one.served, one.buried) == (other.served, [])
+    assert same(one.state["learner"], other.state["learner"])
+    bad = next(n for n, (topic, *_) in enumerate(came) if topic == "labels")
+    packed[bad] = packed[bad]._replace(value=b"\x02")
+    assert Loop(packed, avro).run().buried == [("label", "not_avro", "labels", 0)]
 
 
 def test_a_limit_ends_at_an_event():

@@ -147,7 +147,7 @@ class Audit:
         order = arrays["order"].tolist()
         places = workload.offset_of(cluster)
         self._order(order, places)
-        wanted, self.fates = self._wanted(order)
+        wanted, self.fates = self._wanted(order, state["loop"])
         same("learned", arrays["learned"].tolist(), wanted.memory.learned)
         same("digest of the model", arrays["digest"], wanted.memory.digest)
         same("scores", state["scores"], wanted.scores.state_dict())
@@ -173,16 +173,49 @@ class Audit:
         letters.update((workload.SOURCE, *places[code], "learn") for code in wanted.refused)
         self._outputs(wanted, places, letters, unusable)
 
-    def _wanted(self, order):
+    def _wanted(self, order, loop):
         """Return what has to come out, and what has to become of the labels of a topic of their own."""
         w = self._work
         if w.label_partitions:
-            return joined(w.merged(), control_every=w.control_every)
+            records = w.merged() if w.strict else self._handled(loop)
+            return joined(records, control_every=w.control_every, wait_ms=w.label_wait_ms)
         ends = self._ends() if w.wait_s else ()
         one = expected(
             order, w.labelled, batch=w.batch, delay_events=w.delay_events, control_every=w.control_every, ends=ends
         )
         return one, {"ended by the clock": len(ends)} if w.wait_s else {}
+
+    def _handled(self, loop):
+        """Return the records that could be used in the order in which they were handled: pairs of them and timestamps.
+
+        Predictions and dead letters tell it; what a process tells replaces what earlier ones tell of records from its first
+        one on. Of labels behind the last prediction the checkpoint tells.
+        """
+        lives = {}  # process -> (its first record, number -> place)
+        for topic in ("out", "dead"):
+            for log in self._world.cluster.topics[topic]:
+                for entry in log.entries[: log.stable_end]:
+                    if not log.visible(entry, True):
+                        continue
+                    headers = {name: value.decode() for name, value in entry.headers}
+                    number, place = int(headers["streamnn-record"]), (int(headers["streamnn-partition"]),)
+                    since, places = lives.get(int(headers["streamnn-started"]), (number, {}))
+                    places[number] = headers["streamnn-topic"], *place, int(headers["streamnn-offset"])
+                    told = headers.get("streamnn-labels", "") if topic == "out" else ""
+                    places |= _labels_in([map(int, run.split(":")) for run in told.split(",") if run])
+                    since = min(since, int(headers.get("streamnn-since", number)))
+                    lives[int(headers["streamnn-started"])] = since, places
+        handled = {}
+        for _, (since, places) in sorted(lives.items()):
+            handled = {number: place for number, place in handled.items() if number < since} | places
+        handled |= _labels_in(loop["trail"]["runs"].tolist())
+        same("records of which something tells", sorted(handled), list(range(loop["offset"])))
+        entries = [
+            (topic, self._log((topic, number)).entries[offset])
+            for _, (topic, number, offset) in sorted(handled.items())
+        ]
+        found = [(workload.usable(topic, entry), entry.timestamp_ms) for topic, entry in entries]
+        return [(one, stamp) for one, stamp in found if one is not None]
 
     def _ends(self):
         """Return the codes of the events with which the clock ended a micro-batch, as predictions tell.
@@ -231,7 +264,7 @@ class Audit:
             offsets = [places[code][1] for code in order if w.good[code] == number]
             same(f"order within partition {number}", offsets, sorted(offsets))
         if w.strict and not self._skips:
-            same("order of events", order, [code for code in w.merged() if not isinstance(code, tuple)])
+            same("order of events", order, [code for code, _ in w.merged() if not isinstance(code, tuple)])
 
     def _deleted(self, topic, number, offset):
         return offset < self._log((topic, number)).start
@@ -320,6 +353,14 @@ class Audit:
         left = self._world.disk.after_a_power_cut(path)
         require(None not in left, f"{path.name} may be lost")
         return decode(left[-1], path.name).state
+
+
+def _labels_in(runs):
+    """Return number -> place of the labels in runs: number, partition and offset of the first one, and how many."""
+    found = {}
+    for number, partition, offset, records in runs:
+        found |= {number + n: (workload.LABELS, partition, offset + n) for n in range(records)}
+    return found
 
 
 def require(holds, message):

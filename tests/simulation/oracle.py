@@ -85,47 +85,64 @@ def expected(codes, labelled, *, batch, delay_events, control_every, ends=()):
     return out
 
 
-def joined(records, *, control_every):
+def joined(records, *, control_every, wait_ms=0):
     """Run over events and the labels that come as records of their own.
 
     Args:
-        records: codes of events, and pairs (code, label), in order.
+        records: pairs: the code of an event, or a pair (code, label), and the timestamp in ms; in order.
         control_every: events between two decisions on the rate.
+        wait_ms: how long events and labels wait, and how long it is remembered what is done with; 0 = for ever.
 
     Returns:
-        What has to come out, and how many labels are joined, early and duplicate.
+        What has to come out, and how many labels are joined, early and duplicate; with a wait also how many are late and
+        unmatched, and how many events are given up.
     """
-    out, fates = Expected(), dict.fromkeys(("joined", "early", "duplicate"), 0)
+    fates = dict.fromkeys(("joined", "early", "duplicate", *(("late", "unmatched", "expired") if wait_ms else ())), 0)
+    out, now = Expected(), 0
     memory, losses, rate = out.memory, [], out.control.rate
-    waiting, early, done = {}, {}, set()  # code -> (number, served); code -> label; codes
+    waiting, early, done = {}, {}, {}  # code -> since and (number, served), label, or whether it was given up
 
     def learn(number, code, served, label):
         losses.append(memory.loss(code))
         memory.learn(code, rate)
         out.scores.score(number, label, served)
         fates["joined"] += 1
-        done.add(code)
+        done[code] = now, False
 
-    for record in records:
+    def over(kept):
+        return [code for code, (since, _) in kept.items() if wait_ms and since + wait_ms < now]
+
+    for record, stamp in records:
+        now = max(now, stamp)
+        for code in over(waiting):
+            del waiting[code]
+            fates["expired"] += 1
+            done[code] = now, True
+        for code in over(early):
+            del early[code]
+            fates["unmatched"] += 1
+        for code in over(done):
+            del done[code]
         if isinstance(record, tuple):
             code, label = record
             if code in waiting:
-                learn(waiting[code][0], code, waiting.pop(code)[1], label)
+                number, served = waiting.pop(code)[1]
+                learn(number, code, served, label)
             elif code in done or code in early:
-                fates["duplicate"] += 1
+                fates["late" if code in done and done[code][1] else "duplicate"] += 1
             else:
-                early[code] = label
+                early[code] = now, label
             continue
-        number, served, label = len(memory.order), memory.predict(record), early.pop(record, None)
+        number, served, (_, label) = len(memory.order), memory.predict(record), early.pop(record, (now, None))
         memory.order.append(record)
         out.predictions[number] = (record, served, label)
         if label is None:
-            waiting[record] = number, served
+            waiting[record] = now, (number, served)
         else:
             fates["early"] += 1
             learn(number, record, served, label)
         memory.observe(record)
         if len(memory.order) % control_every == 0:
             rate, losses = out.control.update(losses, drifted=False).rate, []
-    out.pending = [number for number, _ in waiting.values()]
+    out.pending = [number for _, (number, _) in waiting.values()]
     return out, fates

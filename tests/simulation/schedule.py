@@ -64,7 +64,8 @@ class Schedule:
     Args:
         seed: of everything.
         work, faults: instead of those that the seed gives.
-        kind: "labels" = they come on a topic of their own; "growth" = the topic gets more partitions; "retention" = records
+        kind: "labels" = they come on a topic of their own; "trickle" = so do they, in an order that the clock makes, and wait
+            for a while; "growth" = the topic gets more partitions; "retention" = records
             are deleted at the beginnings of logs, too; "skip" = likewise, and the run goes on without them; "waits" = the
             clock ends micro-batches; "standby" = three workers share the folder, of which one works.
 
@@ -76,7 +77,12 @@ class Schedule:
         rng = random.Random(seed)
         self.seed, retention = seed, kind in ("retention", "skip")
         drawn = workload.draw(
-            rng.random(), labels=kind == "labels", grows=kind == "growth", waits=kind == "waits", skips=kind == "skip"
+            rng.random(),
+            labels=kind == "labels",
+            trickling=kind == "trickle",
+            grows=kind == "growth",
+            waits=kind == "waits",
+            skips=kind == "skip",
         )
         self.work = drawn if work is None else work
         chance = rng.random()
@@ -302,7 +308,8 @@ class Schedule:
         w = self.work
         if not w.label_partitions:
             return LabelQueue(delay_events=w.delay_events, batch=w.batch)
-        return LabelJoin(label_kinds(APART.kinds, APART.targets), id_field="id", wait_s=0.0, capacity=MOST_PENDING)
+        kinds = label_kinds(APART.kinds, APART.targets)
+        return LabelJoin(kinds, id_field="id", wait_s=w.label_wait_ms / 1000, capacity=MOST_PENDING)
 
     def _plan(self):
         w = self.work

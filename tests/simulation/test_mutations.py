@@ -20,6 +20,7 @@ from connectors.kafka.transaction import Transaction
 from pipeline import assembly
 from pipeline.checkpoint import CheckpointStore
 from pipeline.join import LabelJoin
+from pipeline.label_trail import LabelTrail
 from pipeline.labels import LabelQueue
 from pipeline.prequential import Prequential
 from tests.simulation.audit import ViolationError
@@ -340,6 +341,17 @@ def forgets_where_the_clock_ended_one(patch):
     patch.setattr(Prequential, "open", without)
 
 
+def forgets_labels_that_nothing_has_told(patch):
+    """After a restart no prediction tells of the labels that came before it."""
+    opened = Prequential.open
+
+    def without(loop, checkpoint):
+        opened(loop, checkpoint)
+        loop._trail = LabelTrail()
+
+    patch.setattr(Prequential, "open", without)
+
+
 def gives_everybody_the_lease(patch):
     """Whoever takes part in the group is told that it is its turn."""
     held = Lease.held
@@ -349,6 +361,7 @@ def gives_everybody_the_lease(patch):
 OF_KINDS = [
     ("labels", forgets_labels_that_came_early, "learned"),
     ("labels", forgets_where_labels_are, "checkpoint-"),
+    ("trickle", forgets_labels_that_nothing_has_told, "records of which something tells"),
     ("growth", takes_up_new_partitions_at_their_end, "records before the positions of"),
     ("growth", forgets_what_was_taken_up, "records before the positions of"),
     ("growth", tells_the_source_nothing_more, "life-"),

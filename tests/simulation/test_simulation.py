@@ -3,7 +3,7 @@
 Covered: kills, power cuts, SIGTERM, processes that were taken for dead, brokers that are away or forget their producers,
 full disks, calls that fail or whose answer is lost; in each delivery, order, size of batch and delay of labels. In
 schedules of their own: retention that deletes what was read, and what was not, with a run that stops there or goes on; labels
-on a topic of their own; partitions that are added; micro-batches that the clock ends; workers that stand by.
+on a topic of their own, also in an order that the clock made; partitions that are added; micro-batches that the clock ends; workers that stand by.
 """
 
 import logging
@@ -100,6 +100,14 @@ def test_labels_on_a_topic_of_their_own():
     for seed in range(KIND_SCHEDULES):
         fates.update(judged(seed, "labels").audit.fates)
     assert min(fates.values()) >= 200, f"the schedules hardly meet labels: {fates}"
+
+
+def test_labels_in_an_order_that_the_clock_made():
+    """Where that depends on when records come, what was written tells it, whoever was killed, and time gives labels up."""
+    fates = Counter()
+    for seed in range(KIND_SCHEDULES):
+        fates.update(judged(seed, "trickle").audit.fates)
+    assert min(fates.values()) >= 50, f"the schedules hardly meet labels that wait: {fates}"
 
 
 def test_partitions_that_are_added(monkeypatch):

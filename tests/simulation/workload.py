@@ -27,6 +27,7 @@ class Workload:
 
     Attributes:
         label_partitions: of the topic of labels; 0 = labels are fields of the events.
+        label_wait_ms: how long events and labels wait for each other, of stream time; 0 = for ever.
         added: moments in s at which the topic gets one more partition each.
         wait_s: how long an event waits for its micro-batch; 0 = for ever.
         arrivals: (moment in s, topic, partition, entry), in order; entries of one partition in the order of its log.
@@ -51,6 +52,7 @@ class Workload:
     buffer_records: int
     transaction_timeout_s: float
     label_partitions: int = 0
+    label_wait_ms: int = 0
     added: list = field(default_factory=list)
     wait_s: float = 0.0
     arrivals: list = field(default_factory=list)
@@ -78,20 +80,25 @@ class Workload:
         The partition whose next record has the smallest timestamp gives it, the first one where they are equal.
 
         Returns:
-            A list of codes of events, and of labels as pairs (code, label).
+            A list of pairs: what `usable` says of each, and its timestamp.
         """
         queues = {place: [] for place in self.places}
         for _, topic, number, entry in self.arrivals:
             if not entry.marker and entry.transaction not in self.aborted:
                 queues[topic, number].append(entry)
-        places, usable = self.places, []
+        places, found = self.places, []
         while any(queues.values()):
             place = min((queues[p][0].timestamp_ms, n, p) for n, p in enumerate(places) if queues[p])[2]
             entry = queues[place].pop(0)
-            one = code_of(entry) if place[0] == SOURCE else _label_in(entry)
+            one = usable(place[0], entry)
             if one is not None:
-                usable.append(one)
-        return usable
+                found.append((one, entry.timestamp_ms))
+        return found
+
+
+def usable(topic, entry):
+    """Return the code of an event, or code and label of a label; None if the record cannot be used."""
+    return code_of(entry) if topic == SOURCE else _label_in(entry)
 
 
 def code_of(entry):
@@ -109,8 +116,17 @@ def _label_in(entry):
     return int(told["id"]), told["y"]
 
 
-def draw(seed, *, labels=False, grows=False, waits=False, skips=False):
-    """Draw a workload; with labels on a topic of their own, partitions that are added, micro-batches the clock ends, or skips."""
+def draw(seed, *, labels=False, trickling=False, grows=False, waits=False, skips=False):
+    """Draw a workload.
+
+    Args:
+        seed: of everything.
+        labels: they come on a topic of their own.
+        trickling: so do they, and the order of all records depends on when they come.
+        grows: partitions are added.
+        waits: the clock ends micro-batches.
+        skips: the run goes on without records that were deleted.
+    """
     rng = random.Random(seed)
     batch = rng.choice([1, 1, 1, 4])
     made = Workload(
@@ -132,6 +148,10 @@ def draw(seed, *, labels=False, grows=False, waits=False, skips=False):
     if labels:
         made.label_partitions, made.order, trickles = rng.choice([1, 2]), "timestamp", False
         made.batch, made.delay_events = 1, 0
+    if trickling:
+        made.label_partitions, made.label_wait_ms, trickles = rng.choice([1, 2]), rng.choice([0, 10, 40]), True
+        made.delivery = rng.choice(["transactional", "at_least_once"])  # predictions in files do not tell
+        made.batch, made.delay_events = 1, 0
     if grows:
         made.added, trickles = sorted(rng.choices([0.05, 0.3, 0.8, 1.5], k=rng.choice([1, 2]))), True
         made.checkpoint_every_s = 0.5  # without a checkpoint they would not be taken up
@@ -140,12 +160,12 @@ def draw(seed, *, labels=False, grows=False, waits=False, skips=False):
         made.delivery = rng.choice(["transactional", "at_least_once"])  # predictions in files do not tell
     if skips:
         made.batch = 1  # how many records there will be is not known: the last micro-batch might never be whole
-    made.strict = not (grows or waits) and (
+    made.strict = not (grows or waits or trickling) and (
         made.partitions + made.label_partitions == 1 or (made.order == "timestamp" and not trickles)
     )
     _fill(made, rng, trickles=trickles)
-    if labels:
-        _fill_labels(made, rng)
+    if labels or trickling:
+        _fill_labels(made, rng, trickles=trickles)
     return made
 
 
@@ -204,7 +224,7 @@ def _value(made, code, *, labelled):
     return orjson.dumps(told | {"y": label_of(code) if labelled else None})
 
 
-def _fill_labels(made, rng):
+def _fill_labels(made, rng, *, trickles):
     """Write labels near their events in time: nine of ten, some twice, one that is nobody's, some that are none."""
     wanted = []
     for _, _, _, entry in list(made.arrivals):
@@ -212,15 +232,17 @@ def _fill_labels(made, rng):
             code = code_of(entry)
             times = rng.choice([1, 1, 1, 1, 2])
             wanted += [(entry.timestamp_ms + rng.choice([-9, -1, 0, 1, 3, 20]), code) for _ in range(times)]
-    ends = [0] * made.label_partitions
+    moment, ends = 0.0, [0] * made.label_partitions
 
     def put(stamp, value):
         number = rng.randrange(made.label_partitions)
-        made.arrivals.append((0.0, LABELS, number, Entry(value, None, (), stamp)))
+        made.arrivals.append((moment, LABELS, number, Entry(value, None, (), stamp)))
         ends[number] += 1
         return LABELS, number, ends[number] - 1
 
     for stamp, code in [*sorted(wanted), (1_000, NOBODY)]:
+        if trickles:
+            moment += rng.choice([0.0, 0.0, 0.01, 0.1, 0.4])
         if rng.random() < 0.05:
             made.bad.add(put(stamp, rng.choice(NO_LABELS)))
         put(stamp, orjson.dumps({"id": str(code), "y": label_of(code)}))
