@@ -227,7 +227,9 @@ class KafkaSettings:
     new_partitions: Literal["refuse", "accept"] = setting("refuse", "what is done if the topic gets more partitions")
     committed_only: bool = setting(True, "leave out records of open and aborted transactions")
     buffer_records: int = setting(10_000, "read ahead at most, per partition", low=1)
-    stall_s: float = setting(30.0, "the consumer is made anew after so long without a record that is there", low=1.0)
+    stall_s: float = setting(
+        30.0, "the consumer is made anew if a partition that has records gives none for so long", low=1.0
+    )
     client: Literal["kafka-python", "confluent-kafka"] = setting("kafka-python", "library; the second: extra `fast`")
     security: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = setting("plaintext", "protocol")
     ca_file: str = setting("", "certificates that are trusted, PEM; empty = those of the system")
