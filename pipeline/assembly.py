@@ -169,6 +169,7 @@ def prepare(config: Config, waiting: Callable[[], None] = lambda: None) -> Prepa
         predictions=outside.predictions,
         dead_letters=outside.dead_letters,
         commits=outside.commits,
+        channel=outside.channel,
     )
     plan = Plan(
         targets=tuple(t.name for t in resolved.targets),

@@ -50,12 +50,18 @@ POLLS_A_WAIT = 8  # while a micro-batch waits: the clock is looked at in between
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """What the loop is connected to. `commits` is there where predictions and positions are committed together."""
+    """What the loop is connected to.
+
+    Attributes:
+        commits: there where predictions and positions are committed together.
+        channel: there where predictions or dead letters go into topics.
+    """
 
     source: Source
     predictions: Sink[Predictions] | None
     dead_letters: Sink[Sequence[DeadLetter]] | None
     commits: Commits | None
+    channel: Channel | None
 
 
 def is_kafka(source: str) -> bool:
@@ -140,7 +146,8 @@ def connect(config: Config, spec: StreamSpec, schema: Schema, stopping: Callable
         dead_letters = KafkaDeadLetters(channel, k.dead_letters_topic, model=k.model)
     elif out.dead_letters:
         dead_letters = open_dead_letters(Path(out.dead_letters))
-    return Outside(source, predictions, dead_letters, commits)
+    written = channel if k.predictions_topic or k.dead_letters_topic else None
+    return Outside(source, predictions, dead_letters, commits, written)
 
 
 def _recorded(config: Config, spec: StreamSpec, schema: Schema) -> RecordingSource | None:

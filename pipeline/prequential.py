@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from connectors import Chunk, DeadLetter, Origin, Predictions, Record, Sink, SinkError, Source, SourceError
-from connectors.kafka import Commits
+from connectors.kafka import Channel, Commits
 from pipeline.blocks import Block, Work, select
 from pipeline.checkpoint import Checkpoint, CheckpointError, CheckpointStore
 from pipeline.faults import CrashPoint
@@ -95,10 +95,11 @@ class Control:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """Everything the loop drives. Sinks, store and commits may be absent.
+    """Everything the loop drives. Sinks, store, commits and channel may be absent.
 
     With `commits` what was written becomes visible with the checkpoint it belongs to; what would come after the last
-    one (a last, smaller micro-batch) waits for more events.
+    one (a last, smaller micro-batch) waits for more events. `channel` is what sinks write to that say when their process
+    began; checkpoints keep that, so that each process is later than the one before.
     """
 
     source: Source
@@ -112,6 +113,7 @@ class Parts:
     dead_letters: Sink[Sequence[DeadLetter]] | None = None
     store: CheckpointStore | None = None
     commits: Commits | None = None
+    channel: Channel | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +162,7 @@ class Prequential:
         self.batches: dict[int, int] = {}  # micro-batches of this process by their events
         self._since = 0  # number of the event from which micro-batches are counted: where the clock last ended one
         self._untold: tuple[Origin, ...] = ()  # where it ended them, which no prediction has told of yet
+        self._before_ms = 0  # when the process began whose checkpoint this one took up, as its records say
         self._pace = Pace(plan.wait_s)
         # the module is asked for the clock anew each time, so that a test can put another one in its place
         self._intake = Intake(
@@ -195,10 +198,13 @@ class Prequential:
             self._offset, self._checkpointed = loop["offset"], self.counters.events
             self._since = loop.get("since", 0)
             self._untold = tuple(Origin(str(t), int(p), int(o)) for t, p, o in loop.get("untold", ()))
+            self._before_ms = loop.get("started_ms", 0)
             lengths, reading = state["sinks"], state["source"]
         p.source.open(self._offset, reading)
         for name, sink in self._sinks():
             sink.truncate(lengths[name])
+        if p.channel is not None:
+            p.channel.follow(self._before_ms)
         self.ready = True
 
     def run(self, *, stop: Callable[[], bool], report: Callable[["Prequential"], None]) -> None:
@@ -214,7 +220,7 @@ class Prequential:
         began = time.monotonic() - self.counters.seconds
         self._stop = stop
         try:
-            if self._checkpointed is None:
+            if self._checkpointed is None or self._is_seen_at_once:
                 self.checkpoint()
             try:
                 self._loop(began, report)
@@ -279,6 +285,14 @@ class Prequential:
         p.source.commit(self._offset)
         self.written = Written(self.written.number + 1, time.monotonic() - began, store.size_bytes)
 
+    @property
+    def _is_seen_at_once(self) -> bool:
+        """Whether what this process writes may be read though no checkpoint of its own is there.
+
+        A later process has to know of it, so one is taken before anything is written.
+        """
+        return self.parts.channel is not None and self.parts.commits is None
+
     def _tell_again(self) -> None:
         """Tell the source where it stands while less than a micro-batch waits and no checkpoint can come.
 
@@ -317,6 +331,7 @@ class Prequential:
                 "offset": self._offset,
                 "since": self._since,
                 "untold": [list(place) for place in self._untold],
+                "started_ms": self._before_ms if p.channel is None else p.channel.opened_ms,
             },
             "source": p.source.state(self._offset),
             "sinks": lengths,

@@ -1,9 +1,10 @@
 """The order in which a run handled the records of a topic, from what it wrote: predictions and dead letters.
 
-In: both topics, whose headers say of each record where it lay, its number, and when the process began that handled it.
-Out: for each number, from the first to the last, partition and offset. A process that was killed may have written more
-than its checkpoint held; the next one began again before that, so what a later process wrote replaces everything from
-its first number on. And where the clock ended micro-batches, which predictions say too.
+In: both topics, whose headers say of each record where it lay, its number, and when the process began that handled it:
+later than the one before, whatever its clock said (`Channel.follow`). Out: for each number, from the first to the last,
+partition and offset. A process that was killed may have written more than its checkpoint held; the next one began again
+before that, so what a later process wrote replaces everything from its first number on. And where the clock ended
+micro-batches, which predictions say too.
 
 Axes: N records handled, M traces of them.
 """
@@ -59,7 +60,7 @@ class Traces:
 
     Attributes:
         number, partition, offset: [M] of a record.
-        started: [M] when the process began, milliseconds since 1970.
+        started: [M] when the process began, milliseconds since 1970, later than the one before.
         late: [M] whether it may tell of a record that an earlier process has handled: its label came later, and could
             not be learned.
         cuts: number and start of a trace that tells where the clock ended a micro-batch, and behind which record.

@@ -11,9 +11,10 @@ A prediction's value is JSON:
 with the event number, and per target what was served and what was known of the truth then; null = nothing. Its headers
 say where the event lies in the source, by which a reader drops repeats: streamnn-topic, streamnn-partition,
 streamnn-offset, streamnn-record (the number of the record among all that were handled), streamnn-event (the number of
-the event), streamnn-model and streamnn-started (when the process began to write, milliseconds since 1970). Those of a
-micro-batch that the clock ended have streamnn-cut too: partition:offset of its last event, and before it, after a comma,
-that of the one before where no prediction could tell of it.
+the event), streamnn-model and streamnn-started (when the process began to write, milliseconds since 1970, or what is later
+than the process before it, where a clock was set back). Those of a micro-batch that the clock ended have streamnn-cut
+too: partition:offset of its last event, and before it, after a comma, that of the one before where no prediction could
+tell of it.
 
 A dead letter has the record's own value, key and headers, and after them streamnn-topic, streamnn-partition,
 streamnn-offset, streamnn-record, streamnn-model, streamnn-started (as above), streamnn-stage, streamnn-reason,
