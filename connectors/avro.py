@@ -7,7 +7,7 @@ In: the bytes of records from a log. Out: chunks of columns, by the same rules a
   up by its number in a schema registry, once.
 
 Moments, dates, decimals become what they stand for; UUIDs and times their text; bytes their hexadecimal text. What is
-no datum of its schema, or has bytes after it, is refused.
+no datum of its schema, has bytes after it, or is nested deeper than is read (`connectors.avro_schema`) is refused.
 
 Axes: K readable records of a block.
 """
@@ -32,9 +32,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from fastavro import parse_schema, schemaless_reader
-from fastavro.schema import SchemaParseException, UnknownType
 
+from connectors.avro_schema import TooDeepError, Writer, parsed
 from connectors.cells import Refusal, cells_of
 from connectors.decode import CellsBlock, FieldKinds, make_chunk
 from connectors.errors import NotYetError, SchemaError, SourceError
@@ -47,7 +46,7 @@ _MOST_SCHEMAS = 1_000  # remembered, those of garbage numbers included
 _LONGEST_PAUSE_S = 5.0  # between two requests to a registry that does not answer
 _TOMBSTONE = Refusal("tombstone", "the record has no value; it deletes its key in the log and is no event")
 _UNREADABLE = (EOFError, ValueError, IndexError, TypeError, KeyError, OverflowError, ArithmeticError, struct.error)
-Writer = Any  # a schema as the library has parsed it
+_NO_JSON = (ValueError, RecursionError)  # what comes of text that is none, or is nested without end
 
 
 class WriterSchemas(Protocol):
@@ -75,9 +74,9 @@ class FileSchema:
     def __init__(self, path: Path) -> None:
         try:
             found = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
+        except (OSError, *_NO_JSON) as error:
             raise SchemaError(f"the Avro schema {str(path)!r} cannot be read: {error}") from error
-        self._writer = _parsed(found, {}, str(path))
+        self._writer = parsed(found, {}, str(path))
 
     def split(self, value: bytes) -> tuple[Writer, int] | Refusal:
         """Return the schema; the datum is the whole value."""
@@ -174,8 +173,8 @@ class RegistrySchemas:
         try:
             named: dict[str, Any] = {}
             self._collect(answer, named, set())
-            return _parsed(json.loads(answer["schema"]), named, f"number {number}")
-        except (SchemaError, KeyError, ValueError) as error:
+            return parsed(json.loads(answer["schema"]), named, f"number {number}")
+        except (SchemaError, KeyError, TypeError, *_NO_JSON) as error:
             return Refusal("unknown_schema", f"schema number {number} cannot be used: {error}")
 
     def _collect(self, answer: Mapping[str, Any], named: dict[str, Any], seen: set[tuple[str, int]]) -> None:
@@ -189,7 +188,7 @@ class RegistrySchemas:
             if part is None:
                 raise SchemaError(f"it refers to version {version} of {subject!r}, which the registry does not have")
             self._collect(part, named, seen)
-            parse_schema(json.loads(part["schema"]), named_schemas=named)
+            parsed(json.loads(part["schema"]), named, f"{subject!r}, version {version},")
 
     def _get(self, path: str) -> dict[str, Any] | None:
         """Ask the registry; None where it has no such thing.
@@ -220,7 +219,7 @@ class RegistrySchemas:
                 ) from error
             if error.code != 404:
                 raise self._unanswered(began, error) from error
-        except (OSError, ValueError) as error:
+        except (OSError, *_NO_JSON) as error:
             raise self._unanswered(began, error) from error
         self._answered, self._silent = True, None
         return found
@@ -287,7 +286,11 @@ class AvroCodec:
         stream = io.BytesIO(value)
         stream.seek(begin)
         try:
-            datum = schemaless_reader(stream, writer, None)
+            datum = writer.read(stream)
+        except TooDeepError as error:
+            return Refusal("too_deep", str(error))
+        except MemoryError:
+            return Refusal("too_large", "the datum takes more memory than there is")
         except _UNREADABLE as error:
             return Refusal("not_avro", f"the record is no datum of its schema: {type(error).__name__}: {error}")
         left = len(value) - stream.tell()
@@ -296,18 +299,6 @@ class AvroCodec:
         if not isinstance(datum, dict):
             return Refusal("not_object", f"the datum is of type {type(datum).__name__}, expected a record of fields")
         return {name: _plain(each) for name, each in datum.items()}
-
-
-def _parsed(schema: Any, named: dict[str, Any], where: str) -> Writer:
-    """Check a schema and prepare it for reading.
-
-    Raises:
-        SchemaError: it is none.
-    """
-    try:
-        return parse_schema(schema, named_schemas=named)
-    except (SchemaParseException, UnknownType, ValueError, TypeError, KeyError) as error:
-        raise SchemaError(f"the Avro schema {where} is not valid: {error}") from error
 
 
 def _plain(value: object) -> object:

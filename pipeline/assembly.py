@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from connectors import StreamHead, StreamSpec, look
 from connectors.kafka import Commits
 from pipeline import faults
-from pipeline.checkpoint import Checkpoint, CheckpointStore
+from pipeline.checkpoint import Checkpoint, CheckpointError, CheckpointStore
 from pipeline.config import Config, FeatureSettings, NetworkSettings, OptimizerSettings
 from pipeline.join import LabelJoin, label_kinds
 from pipeline.labels import LabelQueue
@@ -493,7 +493,12 @@ def _store(
 
 
 def _named(store: CheckpointStore, named: str | None) -> Checkpoint | None:
-    """Return the checkpoint that the committed positions name; this process goes on from it."""
+    """Return the checkpoint that the committed positions name; this process goes on from it.
+
+    Raises:
+        SettingsError: it is not there, or there are checkpoints and no positions.
+        CheckpointError: it cannot be used. No other can: what was made after an earlier one is visible already.
+    """
     if named is None:
         newest = store.paths()[-1:]
         if newest and store.load(newest[0]).number > 0:
@@ -509,7 +514,15 @@ def _named(store: CheckpointStore, named: str | None) -> Checkpoint | None:
             f"checkpoint.folder: the committed positions belong to checkpoint {named}, but {path} is not there. Use the"
             " folder of the run that committed them, or begin afresh with another kafka.group."
         )
-    checkpoint = store.load(path)
+    try:
+        checkpoint = store.load(path)
+    except CheckpointError as error:
+        raise CheckpointError(
+            error.reason,
+            f"checkpoint.folder: the committed positions belong to checkpoint {named}, which cannot be used, and no other"
+            " has what was committed with it. Put back a copy of it; or begin afresh with another folder, kafka.group and"
+            f" topics of predictions and dead letters. ({error})",
+        ) from error
     store.go_on_from(path)
     return checkpoint
 

@@ -208,10 +208,14 @@ class CheckpointStore:
     def latest(self) -> Checkpoint | None:
         """Return the newest intact checkpoint, None if the folder holds none. Damaged ones are passed over.
 
+        Its name is on disk then, before anything rests on it: who wrote it may have been killed before that.
+
         Raises:
             CheckpointError: "damaged" if all are; "newer_format" or "unreadable" if the newest cannot be
                 judged: to fall back behind those would silently undo work.
         """
+        with _translated("unreadable", f"cannot force the checkpoint folder {self.folder} to disk"):
+            sync_folder(self.folder)
         return _newest(self.folder)
 
     def load(self, path: Path) -> Checkpoint:

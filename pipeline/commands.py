@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from connectors import ConnectorError, SinkError
-from connectors.kafka import FencedError
+from connectors.kafka import FencedError, KafkaSource
 from connectors.recording import is_recording
 from pipeline import compare, plot, report, standby
 from pipeline.arguments import flags, names
@@ -201,7 +201,8 @@ def _drive(
         ):
 
             def told(loop: Prequential) -> None:
-                health.block()
+                source = loop.parts.source
+                health.block(source.unreachable_s if isinstance(source, KafkaSource) else 0.0)
                 if telemetry is not None:
                     telemetry.block(loop)
                 display.show(loop)

@@ -239,7 +239,9 @@ class KafkaSettings:
         "of a transaction: predictions and dead letters kept until they are committed; with so many a checkpoint is taken",
         low=1,
     )
-    stall_s: float = setting(30.0, "the consumer is made anew after so long without a record that is there", low=1.0)
+    stall_s: float = setting(
+        30.0, "the consumer is made anew if a partition that has records gives none for so long", low=1.0
+    )
     client: Literal["kafka-python", "confluent-kafka"] = setting("kafka-python", "library; the second: extra `fast`")
     security: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = setting("plaintext", "protocol")
     ca_file: str = setting("", "certificates that are trusted, PEM; empty = those of the system")

@@ -154,7 +154,8 @@ def connect(config: Config, spec: StreamSpec, schema: Schema, stopping: Callable
         dead_letters = KafkaDeadLetters(channel, k.dead_letters_topic, model=k.model)
     elif out.dead_letters:
         dead_letters = open_dead_letters(Path(out.dead_letters))
-    return Outside(source, predictions, dead_letters, commits, channel)
+    written = channel if k.predictions_topic or k.dead_letters_topic else None
+    return Outside(source, predictions, dead_letters, commits, written)
 
 
 def _recorded(config: Config, spec: StreamSpec, schema: Schema) -> RecordingSource | None:

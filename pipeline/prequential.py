@@ -102,7 +102,8 @@ class Parts:
     """Everything the loop drives. Sinks, store, commits and the channel that sinks write to may be absent.
 
     With `commits` what was written becomes visible with the checkpoint it belongs to; what would come after the last
-    one (a last, smaller micro-batch) waits for more events.
+    one (a last, smaller micro-batch) waits for more events. `channel` is what sinks write to that say when their process
+    began; checkpoints keep that, so that each process is later than the one before.
     """
 
     source: Source
@@ -170,6 +171,7 @@ class Prequential:
         self._untold: tuple[Origin, ...] = ()  # where it ended them, which no prediction has told of yet
         self._trail = LabelTrail()
         self._first = 0  # number of the first record that this process handles
+        self._before_ms = 0  # when the process began whose checkpoint this one took up, as its records say
         self._pace = Pace(plan.wait_s)
         # the module is asked for the clock anew each time, so that a test can put another one in its place
         self._intake = Intake(
@@ -207,11 +209,14 @@ class Prequential:
             self._since = loop.get("since", 0)
             self._untold = tuple(Origin(str(t), int(p), int(o)) for t, p, o in loop.get("untold", ()))
             self._trail.load_state_dict(loop["trail"])
+            self._before_ms = loop.get("started_ms", 0)
             lengths, reading = state["sinks"], state["source"]
         self._first = self._offset
         p.source.open(self._offset, reading)
         for name, sink in self._sinks():
             sink.truncate(lengths[name])
+        if p.channel is not None:
+            p.channel.follow(self._before_ms)
         self.ready = True
 
     def run(self, *, stop: Callable[[], bool], report: Callable[["Prequential"], None]) -> None:
@@ -227,7 +232,7 @@ class Prequential:
         began = time.monotonic() - self.counters.seconds
         self._stop = stop
         try:
-            if self._checkpointed is None:
+            if self._checkpointed is None or self._is_seen_at_once:
                 self.checkpoint()
             try:
                 self._loop(began, report)
@@ -308,6 +313,14 @@ class Prequential:
                 limit_s,
             )
 
+    @property
+    def _is_seen_at_once(self) -> bool:
+        """Whether what this process writes may be read though no checkpoint of its own is there.
+
+        A later process has to know of it, so one is taken before anything is written.
+        """
+        return self.parts.channel is not None and self.parts.commits is None
+
     def _tell_again(self) -> None:
         """Tell the source where it stands while less than a micro-batch waits and no checkpoint can come.
 
@@ -347,6 +360,7 @@ class Prequential:
                 "since": self._since,
                 "untold": [list(place) for place in self._untold],
                 "trail": self._trail.state_dict(),
+                "started_ms": self._before_ms if p.channel is None else p.channel.opened_ms,
             },
             "source": p.source.state(self._offset),
             "sinks": lengths,

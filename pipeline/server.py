@@ -15,6 +15,9 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 STALE_S = 60.0  # a loop that has given no sign for so long is not alive
+UNREACHABLE_S = (
+    10.0  # a source that has had no answer for so long takes nothing in; brokers that start anew are back sooner
+)
 
 
 class ServerError(OSError):
@@ -31,6 +34,7 @@ class Health:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._beat_s = self._block_s = clock()
+        self._unreachable_s = 0.0
         self.ready = False
         self.draining = False
         self.standing_by = False
@@ -39,9 +43,14 @@ class Health:
         """Say that the loop is alive; it may be waiting for an output."""
         self._beat_s = self._clock()
 
-    def block(self) -> None:
-        """Say that the loop has finished a block, be it an empty one."""
+    def block(self, unreachable_s: float = 0.0) -> None:
+        """Say that the loop has finished a block, be it an empty one.
+
+        Args:
+            unreachable_s: for how long its source has had no answer; 0 = it has.
+        """
         self._beat_s = self._block_s = self._clock()
+        self._unreachable_s = unreachable_s
 
     def alive(self) -> tuple[bool, dict[str, Any]]:
         """Tell whether the loop has given a sign lately, and how long it has finished no block."""
@@ -50,11 +59,30 @@ class Health:
         return sign < STALE_S, {**told, "limit_seconds": STALE_S}
 
     def serving(self) -> tuple[bool, dict[str, Any]]:
-        """Tell whether events are taken in."""
-        alive, told = self.alive()
+        """Tell whether events are taken in, and if not, why."""
+        _, told = self.alive()
+        reason = self._reason()
         told |= {"opened": self.ready, "draining": self.draining, "standing_by": self.standing_by}
-        moving = alive and self._clock() - self._block_s < STALE_S
-        return self.ready and moving and not self.draining, told
+        return not reason, told | {"unreachable_seconds": round(self._unreachable_s, 3), "reason": reason}
+
+    def _reason(self) -> str:
+        """Return why nothing is taken in; "" if it is."""
+        block_s = self._clock() - self._block_s
+        if self.standing_by:
+            return "another worker runs the model, and this one stands by"
+        if not self.ready:
+            return "the run has not begun yet"
+        if self.draining:
+            return "the run is to stop"
+        if block_s >= STALE_S:
+            return (
+                f"no block of events has been finished for {block_s:.0f} s: an output takes nothing, or the loop hangs"
+            )
+        if self._unreachable_s >= UNREACHABLE_S:
+            return (
+                f"the source has had no answer for {self._unreachable_s:.0f} s, from the cluster or a schema registry"
+            )
+        return ""
 
 
 class Server:

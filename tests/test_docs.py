@@ -134,6 +134,7 @@ FAULTS = {
     "markers of transactions, and records of aborted ones, were deleted": (
         "test_kafka_source::test_markers_that_retention_takes_are_not_missed"
     ),
+    "the client no longer fetches from a partition": "test_kafka_source::test_a_client_that_gives_nothing_is_made_anew",
     "topic gets more partitions": "test_kafka_faults::test_partitions_that_are_added",
     "wrong password, untrusted certificate, certificate of the client refused": (
         "test_kafka_security::test_a_run_that_logs_in"
@@ -150,6 +151,10 @@ FAULTS = {
     ),
     "another process took the model over": "test_kafka_standby::test_a_zombie_stops_and_counts_for_nothing",
     "checkpoints, but no committed offsets (transactional)": "test_kafka_faults::test_positions_that_are_not_committed",
+    "checkpoint damaged (transactional: the one that the committed offsets name)": (
+        "test_kafka_faults::test_a_checkpoint_that_is_damaged"
+    ),
+    "checkpoint damaged (at least once)": "test_kafka_faults::test_checkpoints_that_are_damaged",
     "checkpoint folder used by another process": "test_kafka_faults::test_a_folder_that_is_in_use",
     "disk full": "test_kafka_faults::test_a_disk_that_is_full",
 }

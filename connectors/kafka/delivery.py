@@ -67,7 +67,10 @@ class Channel(Protocol):
 
     @property
     def opened_ms(self) -> int:
-        """When `open` was first called, milliseconds since 1970: it tells a process from those before."""
+        """When `open` was first called, milliseconds since 1970, or later: it tells a process from those before."""
+
+    def follow(self, before_ms: int) -> None:
+        """Have `opened_ms` be later than that of the process before, whatever the clock says. Called once open."""
 
     def open(self) -> None:
         """Connect, if that has not been done. May be called by every sink.
@@ -197,6 +200,10 @@ class Delivery:
             self._writer = connect(
                 lambda: self._library.writer(transactional_id="", transaction_timeout_s=60.0), self._start_wait_s
             )
+
+    def follow(self, before_ms: int) -> None:
+        """Count this process as later than the one before."""
+        self.opened_ms = max(self.opened_ms, before_ms + 1)
 
     def partitions(self, topic: str) -> int:
         """Return how many partitions a topic has."""

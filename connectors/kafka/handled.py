@@ -1,9 +1,10 @@
 """The order in which a run handled the records of a topic, from what it wrote: predictions and dead letters.
 
-In: both topics, whose headers say of each record where it lay, its number, and when the process began that handled it;
-predictions say so of labels that came on a topic of their own, too. Out: for each number, from the first to the last,
-topic, partition and offset. A process that was killed may have written more than its checkpoint held; the next one began
-again before that, so what a later process wrote replaces everything from its first number on. And where the clock ended
+In: both topics, whose headers say of each record where it lay, its number, and when the process began that handled it:
+later than the one before, whatever its clock said (`Channel.follow`); predictions say so of labels that came on a topic of
+their own, too. Out: for each number, from the first to the last, topic, partition and offset. A process that was killed may
+have written more than its checkpoint held; the next one began again before that, so what a later process wrote replaces
+everything from its first number on. And where the clock ended
 micro-batches, which predictions say too.
 
 Axes: N records handled, M traces of them.
@@ -77,7 +78,7 @@ class Traces:
         labelled: whether labels come on a topic of their own. Predictions alone tell of those, so what lies behind the last
             prediction may be missing.
         number, partition, offset: [M] of a record.
-        started: [M] when the process began that tells of it, milliseconds since 1970.
+        started: [M] when the process began that tells of it, milliseconds since 1970, later than the one before.
         apart: [M] whether it is one of the topic of labels.
         predicted: [M] whether it has a prediction.
         since: number of the first record that a process handled, by its start, where it tells that itself. It may tell of

@@ -142,7 +142,7 @@ class KafkaReading:
             them at the next checkpoint, or at once if nothing has come since the last one, read from their beginning.
         committed_only: leave out records of transactions that are open or were aborted.
         buffer_records, buffer_mb: read ahead at most, per partition; a full partition is paused.
-        stall_s: without a record for so long although there are some, the consumer is made anew.
+        stall_s: the consumer is made anew if a partition that has records was asked for so long, and gave none.
         look_s: how often ends and partitions of the topic are looked up.
         most_uncommitted: records handed out since the last checkpoint whose positions are remembered.
     """

@@ -11,12 +11,13 @@ A prediction's value is JSON:
 with the event number, and per target what was served and what was known of the truth then; null = nothing. Its headers
 say where the event lies in the source, by which a reader drops repeats: streamnn-topic, streamnn-partition,
 streamnn-offset, streamnn-record (the number of the record among all that were handled), streamnn-event (the number of
-the event), streamnn-model and streamnn-started (when the process began to write, milliseconds since 1970). Those of a
-micro-batch that the clock ended have streamnn-cut too: partition:offset of its last event, and before it, after a comma,
-that of the one before where no prediction could tell of it. Where labels come on a topic of their own, predictions tell
-which of their records were handled before the event and have not been told of: streamnn-labels, runs in the order
-handled, number:partition:offset:records each with commas between them, and streamnn-since, the number of the first record
-that this process handled. There are at most some 3 kB of them; what is more comes with the predictions that follow.
+the event), streamnn-model and streamnn-started (when the process began to write, milliseconds since 1970, or what is later
+than the process before it, where a clock was set back). Those of a micro-batch that the clock ended have streamnn-cut
+too: partition:offset of its last event, and before it, after a comma, that of the one before where no prediction could
+tell of it. Where labels come on a topic of their own, predictions tell which of their records were handled before the event
+and have not been told of: streamnn-labels, runs in the order handled, number:partition:offset:records each with commas
+between them, and streamnn-since, the number of the first record that this process handled. There are at most some 3 kB of
+them; what is more comes with the predictions that follow.
 
 A dead letter has the record's own value, key and headers, and after them streamnn-topic, streamnn-partition,
 streamnn-offset, streamnn-record, streamnn-model, streamnn-started, streamnn-since (as above), streamnn-stage,

@@ -17,12 +17,13 @@ What may happen, and what then:
     position behind the end                error: the topic has lost its end
     partitions added                       error, or `new_partitions = "accept"`: taken up at a checkpoint, or while
                                            nothing has come since
-    records there, and none come           after `stall_s` of asking the consumer is made anew, and that is counted
+    a partition has records, gives none    after `stall_s` of asking for it the consumer is made anew, and that is
+                                           counted (see `_count_vain`)
 """
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,7 +125,10 @@ class KafkaSource:
         self._skips: list[tuple[Partition, int, int]] = []  # those since: from where to where
         self._held_since: float | None = None
         self._looked = 0.0
-        self._vain_s = 0.0  # how long records have been asked for since the last ones came
+        self._polled = 0.0  # when the last poll ended
+        self._vain_s: dict[
+            Partition, float
+        ] = {}  # those behind their ends: how long asked for since they gave something
         self._silent_since: float | None = None
         self._taken: tuple[list[int], list[Record]] = ([], [])  # out of the merge, and not decoded yet
         self._undecoded_since: float | None = None
@@ -145,7 +149,7 @@ class KafkaSource:
         self._trail = PositionTrail(offset, at, reading.most_uncommitted)
         self._kept = offset
         self._read, self._next = dict(positions), dict(positions)
-        self._looked = self._clock()
+        self._looked = self._polled = self._clock()
         reader.assign(positions)
         self._first_left = self._left()
         self._finish()
@@ -288,10 +292,14 @@ class KafkaSource:
         return None if self._ends is None else dict(self._ends)
 
     @property
+    def unreachable_s(self) -> float:
+        """For how long the cluster, or what decoding needs, has not answered; 0 = they answer."""
+        since = min((at for at in (self._silent_since, self._undecoded_since) if at is not None), default=None)
+        return 0.0 if since is None else self._clock() - since
+
+    @property
     def statistics(self) -> KafkaStatistics:
         """What a person wants to know."""
-        since = min((at for at in (self._silent_since, self._undecoded_since) if at is not None), default=None)
-        silent = 0.0 if since is None else self._clock() - since
         return KafkaStatistics(
             lag_records=self._lag,
             buffered=self._buffered(),
@@ -300,7 +308,7 @@ class KafkaSource:
             stalls=self._stalls,
             lost_records=self._lost(self._next),
             failed_commits=self._failed_commits,
-            unreachable_s=silent,
+            unreachable_s=self.unreachable_s,
         )
 
     def _positions(self, offset: int) -> dict[Partition, int]:
@@ -347,16 +355,41 @@ class KafkaSource:
                 assert last is not None
                 self._read[partition] = last.offset + 1
                 self._bytes_each[partition] = sum(len(r.value or b"") for r in records) / len(records)
+        gave = set(arrived)
         for partition in self._partitions:
             reached = reader.position(partition)
             if self._ends is not None:
                 reached = min(reached, self._ends[partition])
-            self._next[partition] = max(self._next[partition], reached)
+            if reached > self._next[partition]:
+                self._next[partition] = reached
+                gave.add(partition)
         if arrived:
-            self._vain_s, self._silent_since = 0.0, None
-        else:
-            self._vain_s += self._clock() - began
+            self._silent_since = None
+        self._count_vain(began, gave, filled=sum(map(len, arrived.values())) >= _MOST_POLLED)
         self._finish()
+
+    def _count_vain(self, began: float, gave: Collection[Partition], *, filled: bool) -> None:
+        """Note for how long each partition that is behind its end has been asked for since it gave something.
+
+        A poll counts for a partition that could have given something: not one that is paused, or of which something is
+        buffered, so that nobody waits for it; and for none if it brought as many records as it may. Then more may lie in
+        the client, which hands out what it has fetched in turn, and fetches for those first of which it has nothing; one
+        that brings fewer has handed out all there was. It counts from its beginning, or a moment before, since a client's
+        requests are under way between polls too, but no longer: a loop that is slow has not asked.
+
+        Args:
+            began: when the poll did.
+            gave: those of which records came, or whose position went on over markers.
+            filled: it brought as many records as it may.
+        """
+        now = self._clock()
+        asked_s = now - max(began - _POLL_S, self._polled)
+        self._polled = now
+        due = {partition: vain_s for partition, vain_s in self._vain_s.items() if partition not in gave}
+        for partition in due:
+            if not (filled or partition in self._paused or self._merge.waiting(self._partitions.index(partition))):
+                due[partition] += asked_s
+        self._vain_s = due  # of one that gave something more is due if the next look says so
 
     def _attend(self) -> None:
         """Pause and resume; end waits; look after the cluster."""
@@ -402,7 +435,11 @@ class KafkaSource:
                 _log.info("%s is idle: record %d is handed out without it", partition, number)
 
     def _look(self, now: float) -> None:
-        """Look up ends and partitions of the topic; make the consumer anew if it stalls."""
+        """Look up ends and partitions of the topic; make the consumer anew if a partition stalls.
+
+        Only from the look on that finds a partition behind its end something is due from it: one that was idle before may
+        have got its records this moment.
+        """
         reader, reading = self._opened(), self._reading
         self._looked = now
         try:
@@ -417,14 +454,15 @@ class KafkaSource:
             self._recover(error)
             return
         self._silent_since = None
-        awaited = [p for p in self._partitions if p not in self._paused]
         behind = {p: max(ends[p] - reader.position(p), 0) for p in self._partitions}
         self._lag = sum(behind.values()) + self._buffered()
-        if not any(behind[p] for p in awaited):
-            self._vain_s = 0.0
-        elif self._vain_s >= reading.stall_s:
-            _log.warning("%s: %d records are there and none came for %g s", reading.topic, self._lag, reading.stall_s)
-            self._stalls += 1
+        self._vain_s = {p: self._vain_s.get(p, 0.0) for p, records in behind.items() if records}
+        stalled = [p for p, vain_s in self._vain_s.items() if vain_s >= reading.stall_s]
+        if stalled:
+            for partition in stalled:
+                _log.warning(
+                    "%s: %d records are there, none came for %g s", partition, behind[partition], reading.stall_s
+                )
             self._renew()
 
     def _renew(self) -> None:
@@ -435,6 +473,7 @@ class KafkaSource:
         except LogError as error:
             self._recover(error)
             return
+        self._stalls += 1
         self._opened().close()
         self._reader = fresh
         try:
@@ -443,7 +482,7 @@ class KafkaSource:
                 fresh.pause(self._paused)
         except LogError as error:
             raise self._told(error) from error
-        self._vain_s = 0.0
+        self._vain_s = {}
 
     def _recover(self, error: LogError) -> None:
         """Decide what an error of the library means while records are read."""

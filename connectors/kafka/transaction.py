@@ -224,6 +224,10 @@ class Transaction:
         if self._writer is None and not self.fenced:
             self._writer = connect(self._make, self._start_wait_s)
 
+    def follow(self, before_ms: int) -> None:
+        """Count this process as later than the one before."""
+        self.opened_ms = max(self.opened_ms, before_ms + 1)
+
     def partitions(self, topic: str) -> int:
         """Return how many partitions a topic has."""
         return count_partitions(self._opened(), topic, self._start_wait_s)

@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -18,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.avro import AvroCodec, FileSchema, RegistrySchemas, RegistrySettings
+from connectors.avro_schema import DEEPEST, Writer, parsed
 from connectors.errors import NotYetError, SchemaError, SourceError
 from connectors.records import Chunk, Record
 from connectors.schema import Schema
@@ -103,25 +106,163 @@ def test_bad_data_are_refused_with_their_reason(plain: AvroCodec) -> None:
     ]
 
 
-@given(value=st.binary(max_size=60))
-def test_no_bytes_raise(value: bytes) -> None:
-    """Whatever bytes come, they are an event or a reject."""
-    chunk = decode(CODEC, [value])
-    assert len(chunk) + len(chunk.rejects) == 1
+class Fixed:
+    """One schema for all records; or something else that reads them."""
 
-
-class _Fixed:
-    """The schema of the fuzz test."""
-
-    def __init__(self) -> None:
-        self._writer = fastavro.parse_schema(dict(READING))
+    def __init__(self, writer: Any) -> None:
+        self._writer = writer
 
     def split(self, value: bytes) -> tuple[Any, int]:
         """Return the schema."""
         return self._writer, 0
 
 
-CODEC = AvroCodec(Schema(), _Fixed())
+def codec(schema: Any) -> AvroCodec:
+    """A codec for plain data of a schema."""
+    return AvroCodec(Schema(), Fixed(parsed(json.loads(json.dumps(schema)), {}, "here")))
+
+
+def record(name: str, **fields: object) -> dict[str, Any]:
+    """Return the schema of a record."""
+    return {"type": "record", "name": name, "fields": [{"name": at, "type": kind} for at, kind in fields.items()]}
+
+
+def array(items: object) -> dict[str, Any]:
+    """Return the schema of an array."""
+    return {"type": "array", "items": items}
+
+
+NODE = record("Node", next=["null", "Node"])
+LIST = record("List", n="long", items=array("List"))
+TREE = record("Tree", n="double", by_name={"type": "map", "values": ["null", "string", "Tree"]})
+PAIR = record("Left", n=["null", "long"], right=["null", record("Right", left=["null", array("Left")])])
+ENDLESS = record("Endless", again="Endless")
+FLAT = record(
+    "Flat",
+    union=["null", "long", "string", record("Inner", n="int")],
+    some=array(["null", "Inner"]),
+    more={"type": "map", "values": array("boolean")},
+    nothing={"type": "map", "values": "null"},
+)
+CODECS = [codec(schema) for schema in (READING, NODE, LIST, TREE, PAIR, ENDLESS, FLAT)]
+
+
+@given(value=st.binary(max_size=60), chosen=st.sampled_from(CODECS))
+def test_no_bytes_raise(value: bytes, chosen: AvroCodec) -> None:
+    """Whatever bytes come, they are an event or a reject."""
+    chunk = decode(chosen, [value])
+    assert len(chunk) + len(chunk.rejects) == 1
+
+
+# how deep a value is nested, by schema: as many records, or records and arrays or maps, as it begins with
+NESTED = {
+    "records": (NODE, lambda levels: b"\x02" * (levels - 1) + b"\x00"),
+    "arrays": (LIST, lambda levels: b"\x02\x02" * (levels // 2 - 1) + b"\x02\x00" + b"\x00" * (levels // 2 - 1)),
+}
+
+
+@pytest.mark.parametrize(("schema", "value"), NESTED.values(), ids=NESTED)
+def test_what_is_nested_too_deep_is_refused(schema: dict[str, Any], value: Any) -> None:
+    """So deep and no deeper, wherever the codec is called from; the records around it are events."""
+    depths = (2, DEEPEST, DEEPEST + 2, 400, 100_000)
+    chunk = decode(
+        AvroCodec(Schema(ignore=("next", "items")), Fixed(parsed(schema, {}, "here"))), [*map(value, depths)]
+    )
+    assert chunk.offsets.tolist() == [0, 1]
+    assert [(letter.offset, letter.reason) for letter in chunk.rejects] == [(n, "too_deep") for n in (2, 3, 4)]
+    assert len({letter.detail for letter in chunk.rejects}) == 1
+
+
+IN_A_PROCESS = """
+import sys
+from tests.connectors.test_avro import ENDLESS, LIST, NODE, PAIR, TREE, codec, decode
+deep = 500_000
+for schema, value in (
+    (NODE, b"\\x02" * 10_000 + b"\\x00"), (NODE, b"\\x02" * deep), (LIST, b"\\x02" * deep), (PAIR, b"\\x00\\x02\\x02\\x02" * deep),
+    (TREE, (bytes(8) + b"\\x02\\x00\\x04") * 50_000), (ENDLESS, b""),
+):
+    print(*[letter.reason for letter in decode(codec(schema), [value[: 1 << 20]]).rejects])
+"""
+
+
+def test_no_bytes_end_the_process() -> None:
+    """Data nested without end, which overflow the stack of a compiled reader, are refused, and the process goes on."""
+    words, root = [sys.executable, "-c", IN_A_PROCESS], Path(__file__).parents[2]
+    done = subprocess.run(words, cwd=root, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.split()) == (0, ["too_deep"] * 6), done.stderr
+
+
+def test_a_number_without_end_is_refused() -> None:
+    """A number longer than any is no datum, whatever reads it, and takes no time for each of its bytes."""
+    for schema in (LIST, record("Plain", n="long")):
+        (letter,) = decode(codec(schema), [b"\xff" * 1_000_000]).rejects
+        assert letter.reason == "not_avro"
+
+
+def test_memory_that_is_used_up_refuses_the_record() -> None:
+    """Where a datum takes more than there is, it is a reject, and not the end."""
+
+    class Greedy:
+        """Reads nothing."""
+
+        def read(self, stream: io.BytesIO) -> object:
+            """Want too much."""
+            raise MemoryError
+
+    (letter,) = decode(AvroCodec(Schema(), Fixed(Greedy())), [b""]).rejects
+    assert letter.reason == "too_large"
+
+
+def test_both_readers_read_the_same() -> None:
+    """What is read by Python code where a schema is recursive is what the compiled reader makes of it elsewhere."""
+    inner = {"n": 7}
+    flat = {"union": inner, "some": [None, inner], "more": {"a": [True, False], "b": []}, "nothing": {"c": None}}
+    for schema, row in (
+        (READING, ROW),
+        (READING, ROW | {"n": None, "on": False}),
+        (FLAT, flat),
+        (FLAT, flat | {"union": -3}),
+    ):
+        writer, value = parsed(dict(schema), {}, "here"), datum(row, schema)
+        assert not writer.recursive
+        streams = [io.BytesIO(value + b"more") for _ in range(2)]
+        compiled, python = (
+            one.read(s) for one, s in zip((writer, Writer(writer.schema, writer.named, True)), streams, strict=True)
+        )
+        assert compiled == python
+        assert [stream.tell() for stream in streams] == [len(value)] * 2
+
+
+@pytest.mark.parametrize("schema", [NODE, LIST, TREE, PAIR, ENDLESS])
+def test_what_may_hold_its_own_kind_is_recursive(schema: dict[str, Any]) -> None:
+    """Directly, in an array or a map, or by way of another record."""
+    assert parsed(dict(schema), {}, "here").recursive
+
+
+def test_a_type_that_is_used_twice_is_not_recursive() -> None:
+    """Named a second time, beside itself and not within itself; nor do many such take long."""
+    twice: dict[str, Any] = record("R0", n="long")
+    for level in range(60):
+        twice = record(f"R{level + 1}", a=twice, b=f"R{level}")
+    assert not parsed(twice, {}, "here").recursive
+
+
+@pytest.mark.parametrize(
+    "items",
+    ["null", {"type": "null"}, record("Empty"), record("Nulls", a="null", b=record("Inner")), record("Own", a="Own"),
+     {"type": "fixed", "name": "Nothing", "size": 0}],
+    ids=str,
+)  # fmt: skip
+def test_arrays_of_nothing_are_refused(items: Any, tmp_path: Path) -> None:
+    """Items that take no bytes could be any number in five bytes: a schema with such is refused, wherever they are in it."""
+    path = tmp_path / "nothing.avsc"
+    for schema in (
+        array(items),
+        record("Deep", one=["null", record("In", some={"type": "map", "values": array(items)})]),
+    ):
+        path.write_text(json.dumps(schema))
+        with pytest.raises(SchemaError, match=r"nothing\.avsc.* take no bytes.*give the items another type"):
+            FileSchema(path)
 
 
 class Registry(BaseHTTPRequestHandler):
@@ -144,6 +285,13 @@ class Registry(BaseHTTPRequestHandler):
                 "references": [{"name": "Inner", "subject": "in/ner", "version": 4}],
             },
             "/schemas/ids/5": {"schema": '{"type": "nonsense"}'},
+            "/schemas/ids/6": {"schema": json.dumps(record("Many", n=array("null")))},
+            "/schemas/ids/7": {"schema": '{"type": "array", "items": ' * 5_000},
+            "/schemas/ids/8": {
+                "schema": json.dumps(outer),
+                "references": [{"name": "Inner", "subject": "wrong", "version": 1}],
+            },
+            "/subjects/wrong/versions/1": {"schema": '{"type": "record"}'},
             "/subjects/in%2Fner/versions/4": {"schema": json.dumps(inner)},
         }
         if Registry.failures:
@@ -180,11 +328,12 @@ def test_a_frame_names_the_schema_which_is_asked_for_once(registry: str) -> None
     codec = AvroCodec(Schema(), RegistrySchemas(RegistrySettings(url=registry)))
     value = datum({"n": 2.5}, SMALL)
     for _ in range(3):
-        framed = [frame(number, value) for number in (1, 9, 2, 5)]
+        framed = [frame(number, value) for number in (1, 9, 2, 5, 6, 7, 8)]
         chunk = decode(codec, [*framed, b"{no frame", b"\x00\x00"])
         assert chunk.columns["n"].tolist() == [2.5]
-        assert [letter.reason for letter in chunk.rejects] == ["unknown_schema"] * 3 + ["not_framed"] * 2
-    assert sorted(Registry.asked) == ["/schemas/ids/1", "/schemas/ids/2", "/schemas/ids/5", "/schemas/ids/9"]
+        assert [letter.reason for letter in chunk.rejects] == ["unknown_schema"] * 6 + ["not_framed"] * 2
+    numbers = [f"/schemas/ids/{number}" for number in (1, 2, 5, 6, 7, 8, 9)]
+    assert sorted(Registry.asked) == [*numbers, "/subjects/wrong/versions/1"]
 
 
 def test_references_are_followed(registry: str) -> None:
@@ -271,7 +420,7 @@ def test_a_wrong_schema_file_is_told(tmp_path: Path) -> None:
     """A schema file that is missing, no JSON or no schema is an error with its path."""
     with pytest.raises(SchemaError, match=r"nowhere\.avsc"):
         FileSchema(tmp_path / "nowhere.avsc")
-    for text in ("{", '{"type": "nonsense"}'):
+    for text in ("{", '{"type": "nonsense"}', '{"type": "array", "items": ' * 5_000):
         (tmp_path / "bad.avsc").write_text(text)
         with pytest.raises(SchemaError, match=r"bad\.avsc"):
             FileSchema(tmp_path / "bad.avsc")

@@ -1,7 +1,8 @@
 """A real Kafka broker for the tests of this folder.
 
 KAFKA_BOOTSTRAP_SERVERS names one that runs; else KAFKA_LIBS names a folder with the jars and one is started
-for the whole session (Java 17); else every test that asks for a broker is skipped, and says why.
+for the whole session (Java 17); else every test that asks for a broker is skipped, and says why. Tests that do to a broker
+what nobody else could bear (`jars`) start one of their own, and are skipped without KAFKA_LIBS, whatever runs.
 """
 
 import gc
@@ -9,7 +10,6 @@ import os
 import shutil
 import warnings
 from collections.abc import Iterator
-from typing import NoReturn
 
 import pytest
 
@@ -31,15 +31,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", r"ignore:(read|open)_text is deprecated:DeprecationWarning")
 
 
-def _skip_without_jars() -> None:
+def _skip_without_jars(otherwise: str = "") -> None:
     if not os.environ.get("KAFKA_LIBS"):
-        _skip("set KAFKA_BOOTSTRAP_SERVERS (a running broker) or KAFKA_LIBS (a folder of Kafka's jars)")
+        pytest.skip(f"no Kafka broker: set {otherwise}KAFKA_LIBS (a folder of Kafka's jars)")
     if shutil.which("java") is None and not os.environ.get("JAVA_HOME"):
-        _skip("KAFKA_LIBS is set, but there is no java to run a broker with")
-
-
-def _skip(why: str) -> NoReturn:
-    pytest.skip(f"no Kafka broker: {why}")
+        pytest.skip("no Kafka broker: KAFKA_LIBS is set, but there is no java to run a broker with")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -57,25 +53,29 @@ def bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield given
         helpers.close()
         return
-    _skip_without_jars()
+    _skip_without_jars("KAFKA_BOOTSTRAP_SERVERS (a running broker) or ")
     with Broker(tmp_path_factory.mktemp("kafka")) as broker:
         yield broker.bootstrap
         helpers.close()
 
 
-@pytest.fixture(scope="module")
-def fragile_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    """A broker that the tests of one module may stop, kill and start again."""
+@pytest.fixture(scope="session")
+def jars() -> None:
+    """What a broker of a test's own is started from; asked for to be skipped without."""
     _skip_without_jars()
+
+
+@pytest.fixture(scope="module")
+def fragile_broker(tmp_path_factory: pytest.TempPathFactory, jars: None) -> Iterator[Broker]:
+    """A broker that the tests of one module may stop, kill and start again."""
     with Broker(tmp_path_factory.mktemp("fragile"), memory_mb=384) as broker:
         yield broker
         helpers.close()
 
 
 @pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Broker, list[Proxy]]]:
+def network(tmp_path_factory: pytest.TempPathFactory, jars: None) -> Iterator[tuple[Broker, list[Proxy]]]:
     """A broker for the tests of one module, and two proxies that they may reach it through."""
-    _skip_without_jars()
     with proxied(tmp_path_factory.mktemp("network")) as made:
         yield made
         helpers.close()

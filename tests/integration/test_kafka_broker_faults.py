@@ -239,7 +239,7 @@ def test_a_commit_that_is_given_up_leaves_nothing_behind(client: Library, up: Br
 
 
 @pytest.mark.heavy
-def test_a_node_of_three_may_go(tmp_path: Path) -> None:
+def test_a_node_of_three_may_go(tmp_path: Path, jars: None) -> None:
     """With three nodes, the loss of one stops neither a transaction nor reading."""
     broker = Broker(tmp_path / "three", nodes=3, memory_mb=256)
     try:

@@ -255,8 +255,8 @@ def test_records_that_were_deleted_unread(bootstrap, tmp_path, live):
 
 
 @pytest.fixture
-def forgetful(tmp_path_factory, bootstrap):
-    """A broker that looks every half second what retention lets it delete; `bootstrap` is asked for to be skipped with it."""
+def forgetful(tmp_path_factory, jars):
+    """A broker that looks every half second what retention lets it delete."""
     often = {"log.retention.check.interval.ms": "500", "log.initial.task.delay.ms": "500"}
     with Broker(tmp_path_factory.mktemp("forgetful"), memory_mb=384, properties=often) as broker:
         yield broker.bootstrap
@@ -335,6 +335,56 @@ def test_positions_that_are_not_committed(bootstrap, tmp_path):
     runs.finished(tmp_path)
 
 
+def damage(path):
+    """Change one byte in the middle of a file."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.heavy
+def test_a_checkpoint_that_is_damaged(bootstrap, tmp_path):
+    """The one that the committed offsets name stops the start with 2, though there are others; put back, all goes on."""
+    made(tmp_path, bootstrap)
+    runs.finished(tmp_path)
+    more(tmp_path, bootstrap)
+    before = sorted(tmp_path.glob("ck-*/checkpoint-*.safetensors"))
+    whole = before[-1].read_bytes()
+    damage(before[-1])
+    for _ in range(2):
+        told = stops(tmp_path, 2)
+        assert re.search(
+            f"committed positions belong to checkpoint {before[-1].name}, which cannot be used.*a copy", told
+        )
+        assert sorted(tmp_path.glob("ck-*/checkpoint-*.safetensors")) == before
+    assert len(before) > 1
+    before[-1].write_bytes(whole)
+    runs.finished(tmp_path)
+    assert once(tmp_path, bootstrap, 300)
+
+
+@pytest.mark.heavy
+def test_checkpoints_that_are_damaged(bootstrap, tmp_path):
+    """At least once the one before the newest is taken, and with none left the start ends with 2, and never afresh."""
+    made(tmp_path, bootstrap, delivery="at_least_once")
+    runs.finished(tmp_path)
+    kept = sorted(tmp_path.glob("ck-*/checkpoint-*.safetensors"))
+    whole = kept[-2].read_bytes()
+    damage(kept[-1])
+    more(tmp_path, bootstrap)
+    runs.finished(tmp_path)
+    found = places(tmp_path, bootstrap)
+    assert (len(found), set(found.values())) == (300, {1, 2})
+    for path in tmp_path.glob("ck-*/checkpoint-*.safetensors"):
+        damage(path)
+    said, _ = (process := runs.run(tmp_path)).communicate(timeout=LONG)
+    assert process.returncode == 2, said
+    assert "Traceback" not in said
+    assert re.search("^streamnn: no checkpoint in .* can be used; put back a copy", said, re.MULTILINE)
+    kept[-2].write_bytes(whole)
+    runs.finished(tmp_path)
+
+
 def test_a_folder_that_is_in_use(bootstrap, tmp_path, live):
     """A second process on one folder of checkpoints is refused with 2, and the first one goes on."""
     made(tmp_path, bootstrap)
@@ -398,12 +448,21 @@ def test_a_learner_that_is_slow(bootstrap, tmp_path, live):
 def test_a_broker_that_stays_away(up, tmp_path, live, delivery):
     """Nothing is taken in while it is away, which the pages tell; with give_up_s the run ends with 1; then all is well."""
     made(tmp_path, up.bootstrap, delivery=delivery)
-    run = live("kafka.give_up_s=20")
+    run = live("kafka.give_up_s=90")
     run.until(lambda: runs.reached(tmp_path) >= 200)
     helpers.close()
     up.stop()
     run.until(lambda: run.metric("streamnn_consumer_unreachable_seconds") > 1.0)
+    run.until(lambda: run.page("readyz")[0] == 503)
+    assert "the source has had no answer for" in run.health("readyz")["reason"]
     assert run.page("livez")[0] == 200
+    up.start()
+    run.until(lambda: run.page("readyz")[0] == 200)
+    run.stop()
+    run = live("kafka.give_up_s=20")
+    run.until(lambda: run.page("readyz")[0] == 200)
+    helpers.close()
+    up.stop()
     assert "give_up_s" in run.end(1)
     up.start()
     more(tmp_path, up.bootstrap)

@@ -44,8 +44,8 @@ class Secure:
 
 
 @pytest.fixture(scope="module")
-def secure(tmp_path_factory: pytest.TempPathFactory, bootstrap: str) -> Iterator[Secure]:
-    """A broker at which alice logs in by TLS; `bootstrap` is only asked for to be skipped where there is none."""
+def secure(tmp_path_factory: pytest.TempPathFactory, jars: None) -> Iterator[Secure]:
+    """A broker at which alice logs in by TLS."""
     for tool in ("keytool", "openssl"):
         if shutil.which(tool) is None:
             pytest.skip(f"no {tool} on the PATH to make certificates with")
@@ -100,6 +100,7 @@ def secure(tmp_path_factory: pytest.TempPathFactory, bootstrap: str) -> Iterator
             folder / "client.pem",
             folder / "client.key",
         )
+        helpers.close()
 
 
 def run(*command: str) -> None:

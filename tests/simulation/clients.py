@@ -9,12 +9,16 @@ import zlib
 
 from connectors.kafka.client import LogError, Partition, Settled
 from connectors.records import Origin, Record
+from tests.simulation.audit import ViolationError
 from tests.simulation.cluster import position
 from tests.simulation.members import SimMember
 
 DELIVERY_S = 20.0
 TRANSACTIONAL_DELIVERY_S = 10.0
 START_WAIT_S = 30.0
+LONGEST_STALL_S = (
+    10.0  # of asking for a partition that gives nothing: three seconds, and the looks before and after them
+)
 MAX_BYTES = 5_000
 
 
@@ -97,7 +101,7 @@ class SimReader(_Client):
         self._group, self._committed_only = group, committed_only
         self._positions = {}
         self._paused = set()
-        self._stalled = False
+        self._stuck = {}  # partitions that are no longer fetched: for how long they have been asked for
 
     def topic_id(self, topic):
         """Return the topic's id: its name, since none is made again here."""
@@ -134,12 +138,15 @@ class SimReader(_Client):
         world.step("poll")
         trouble = self._cluster.trouble("poll")
         if trouble == "stall":
-            self._stalled = True
+            self._stuck = dict.fromkeys(self._positions, 0.0)
+        elif trouble == "stall_one":
+            self._stuck.setdefault(world.rng.choice(sorted(self._positions)), 0.0)
+            world.log("a partition is stuck")
         elif trouble is not None:
             raise LogError(trouble, "simulated: poll")
-        arrived = {}
-        if not self._stalled and not self._cluster.down:
-            for partition in sorted(self._positions):
+        began, arrived = world.clock.now, {}
+        if not self._cluster.down:
+            for partition in sorted(self._positions.keys() - self._stuck.keys()):
                 if partition not in self._paused and world.rng.random() < 0.9:
                     records = self._fetch(partition, min(most, world.rng.choice([1, 3, 10, 100])))
                     if records:
@@ -147,7 +154,18 @@ class SimReader(_Client):
                         most -= len(records)
         if not arrived:
             world.clock.advance(timeout_s)
+        self._owe(world.clock.now - began)
         return arrived
+
+    def _owe(self, seconds):
+        """Count how long partitions that are stuck have been asked for what is there."""
+        for partition, at in self._positions.items():
+            if partition in self._stuck and partition not in self._paused and not self._cluster.down:
+                self._stuck[partition] += seconds * (at < self._cluster.log(partition).readable(self._committed_only))
+                if self._stuck[partition] > LONGEST_STALL_S:
+                    raise ViolationError(
+                        f"a partition, {partition}, is not fetched any more, and the consumer is still the same"
+                    )
 
     def _fetch(self, partition, most):
         log, at = self._cluster.log(partition), self._positions[partition]

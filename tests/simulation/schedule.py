@@ -67,7 +67,8 @@ class Schedule:
         kind: "labels" = they come on a topic of their own; "trickle" = so do they, in an order that the clock makes, and wait
             for a while; "growth" = the topic gets more partitions; "retention" = records
             are deleted at the beginnings of logs, too; "skip" = likewise, and the run goes on without them; "waits" = the
-            clock ends micro-batches; "standby" = three workers share the folder, of which one works.
+            clock ends micro-batches; "standby" = three workers share the folder, of which one works; "stall" = one partition
+            is no longer fetched while others bring records.
 
     Attributes:
         refused: the run was refused for good, since records that it had not read were deleted.
@@ -83,6 +84,7 @@ class Schedule:
             grows=kind == "growth",
             waits=kind == "waits",
             skips=kind == "skip",
+            stalls=kind == "stall",
         )
         self.work = drawn if work is None else work
         chance = rng.random()
@@ -91,6 +93,8 @@ class Schedule:
         drawn = draw_faults(rng, self.work, standby=kind == "standby") if faults is None else faults
         if retention:
             drawn = sorted(drawn + draw_deletions(rng), key=lambda fault: fault[0])
+        if kind == "stall":
+            drawn = sorted(drawn + draw_stalls(rng), key=lambda fault: fault[0])
         self.world = World(chance, drawn)
         self.retention, self.skips, self.refused = retention, kind == "skip", False
         self.standby = kind == "standby"
@@ -233,7 +237,7 @@ class Schedule:
         )
         library, opened = SimLibrary(world), []
         try:
-            commits = None
+            commits = channel = None
             if w.delivery == "transactional":
                 commits = channel = Transaction(
                     library,
@@ -275,7 +279,7 @@ class Schedule:
             opened = [source, predictions, dead_letters]
             store, checkpoint = assembly._store(config, self._crash_point, commits)
             opened.append(store)
-            loop = Prequential(self._plan(), self._parts(source, predictions, dead_letters, store, commits))
+            loop = Prequential(self._plan(), self._parts(source, predictions, dead_letters, store, commits, channel))
             loop.open(checkpoint)
 
             def at_end():
@@ -329,7 +333,7 @@ class Schedule:
             fingerprint={"delay": w.delay_events},
         )
 
-    def _parts(self, source, predictions, dead_letters, store, commits):
+    def _parts(self, source, predictions, dead_letters, store, commits, channel):
         return Parts(
             source=source,
             learner=ExactModel(),
@@ -342,6 +346,7 @@ class Schedule:
             dead_letters=dead_letters,
             store=store,
             commits=commits,
+            channel=channel,
         )
 
     def _crash_point(self, name):
@@ -396,6 +401,11 @@ def draw_deletions(rng):
         (rng.randrange(within), "retention", (workload.SOURCE, rng.choice([0.0, 0.0, 0.01, 0.3, 1.0])))
         for _ in range(count)
     ]
+
+
+def draw_stalls(rng):
+    """Draw when partitions are no longer fetched."""
+    return [(rng.randrange(rng.choice([80, 250])), "poll", "stall_one") for _ in range(rng.choice([1, 2, 3]))]
 
 
 def told(error):

@@ -358,6 +358,27 @@ def gives_everybody_the_lease(patch):
     patch.setattr(Lease, "held", lambda lease, timeout_s=0.0: held(lease, timeout_s) is not None)
 
 
+def watches_all_partitions_as_one(patch):
+    """That a partition is no longer fetched is not noticed while others give something."""
+    count = KafkaSource._count_vain
+
+    def together(source, began, gave, *, filled):
+        count(source, began, source._partitions if gave else gave, filled=filled)
+
+    patch.setattr(KafkaSource, "_count_vain", together)
+
+
+def believes_the_clock(patch):
+    """A process began when the clock says so, which may be before the one that it goes on from."""
+    for channel in (Delivery, Transaction):
+        patch.setattr(channel, "follow", lambda channel, before_ms: None)
+
+
+def writes_before_anything_tells_of_it(patch):
+    """A process that is killed before its first checkpoint leaves word to nobody of when it began."""
+    patch.setattr(Prequential, "_is_seen_at_once", False)
+
+
 OF_KINDS = [
     ("labels", forgets_labels_that_came_early, "learned"),
     ("labels", forgets_where_labels_are, "checkpoint-"),
@@ -366,6 +387,9 @@ OF_KINDS = [
     ("growth", forgets_what_was_taken_up, "records before the positions of"),
     ("growth", tells_the_source_nothing_more, "life-"),
     ("waits", forgets_where_the_clock_ended_one, "learned"),
+    ("waits", believes_the_clock, "learned"),
+    ("waits", writes_before_anything_tells_of_it, "scores"),
+    ("stall", watches_all_partitions_as_one, "a partition"),
     ("retention", skips_what_was_deleted, "records before the positions of"),
     ("skip", counts_what_is_skipped_at_once, "offsets skipped"),
     ("skip", skips_too_much, "missing in the model"),

@@ -3,7 +3,8 @@
 Covered: kills, power cuts, SIGTERM, processes that were taken for dead, brokers that are away or forget their producers,
 full disks, calls that fail or whose answer is lost; in each delivery, order, size of batch and delay of labels. In
 schedules of their own: retention that deletes what was read, and what was not, with a run that stops there or goes on; labels
-on a topic of their own, also in an order that the clock made; partitions that are added; micro-batches that the clock ends; workers that stand by.
+on a topic of their own, also in an order that the clock made; partitions that are added; micro-batches that the clock ends;
+workers that stand by; partitions that are no longer fetched.
 """
 
 import logging
@@ -133,6 +134,14 @@ def test_workers_that_stand_by():
         met.update(text for text in told if text == "taking over")
         met.update("out of the group" for text in told if text.endswith(" is out"))
     assert min(met["taking over"] - KIND_SCHEDULES, met["out of the group"]) >= 200, f"workers hardly take turns: {met}"
+
+
+def test_a_partition_that_is_no_longer_fetched():
+    """While others bring records the consumer is made anew, soon, and each event counts once."""
+    stuck = 0
+    for seed in range(KIND_SCHEDULES):
+        stuck += sum(text == "a partition is stuck" for *_, text in judged(seed, "stall").world.trace)
+    assert stuck >= 200, f"partitions are hardly ever stuck: {stuck}"
 
 
 @pytest.mark.parametrize("chunk", [4, 512])

@@ -116,7 +116,7 @@ def _label_in(entry):
     return int(told["id"]), told["y"]
 
 
-def draw(seed, *, labels=False, trickling=False, grows=False, waits=False, skips=False):
+def draw(seed, *, labels=False, trickling=False, grows=False, waits=False, skips=False, stalls=False):
     """Draw a workload.
 
     Args:
@@ -126,6 +126,7 @@ def draw(seed, *, labels=False, trickling=False, grows=False, waits=False, skips
         grows: partitions are added.
         waits: the clock ends micro-batches.
         skips: the run goes on without records that were deleted.
+        stalls: there are several partitions, and some record comes every second.
     """
     rng = random.Random(seed)
     batch = rng.choice([1, 1, 1, 4])
@@ -158,18 +159,21 @@ def draw(seed, *, labels=False, trickling=False, grows=False, waits=False, skips
     if waits:
         made.batch, made.wait_s, trickles = rng.choice([2, 4, 4, 16]), rng.choice([0.02, 0.1, 0.5, 3.0]), True
         made.delivery = rng.choice(["transactional", "at_least_once"])  # predictions in files do not tell
+    if stalls:
+        made.partitions, made.buffer_records, trickles = rng.choice([2, 3]), 1000, True
     if skips:
         made.batch = 1  # how many records there will be is not known: the last micro-batch might never be whole
     made.strict = not (grows or waits or trickling) and (
         made.partitions + made.label_partitions == 1 or (made.order == "timestamp" and not trickles)
     )
-    _fill(made, rng, trickles=trickles)
+    pauses = (0.2, 0.5, 1.0) if stalls else (0.0, 0.0, 0.01, 0.1, 0.4)
+    _fill(made, rng, pauses=pauses if trickles else None)
     if labels or trickling:
         _fill_labels(made, rng, trickles=trickles)
     return made
 
 
-def _fill(made, rng, *, trickles):
+def _fill(made, rng, *, pauses):
     whole = made.partitions + len(made.added)
     moment, stamps, ends = 0.0, [1_000 + rng.randrange(5) for _ in range(whole)], [0] * whole
     transactions = 1_000_000  # numbers that the cluster does not give
@@ -189,8 +193,8 @@ def _fill(made, rng, *, trickles):
         there = made.partitions + sum(appears <= moment for appears in made.added)
         first = made.partitions if silenced and there > made.partitions else 0
         number = rng.choices(range(first, there), weights[first:there])[0]
-        if trickles:
-            moment += rng.choice([0.0, 0.0, 0.01, 0.1, 0.4])
+        if pauses:
+            moment += rng.choice(pauses)
         kind = rng.random()
         if kind < 0.05:
             made.bad.add((SOURCE, number, ends[number]))

@@ -44,6 +44,7 @@ class Clock:
 
     def __init__(self, passed, step):
         self.now, self._passed, self._step = 1_000_000.0, passed, step
+        self._set = 0  # how often somebody has set the clock on the wall
 
     def monotonic(self):
         """Return the seconds."""
@@ -52,8 +53,9 @@ class Clock:
     time = monotonic
 
     def time_ns(self):
-        """Return the nanoseconds since 1970."""
-        return int(self.now * 1e9)
+        """Return the nanoseconds since 1970, of a clock on the wall that somebody sets back, and forth again."""
+        self._set += 1
+        return int((self.now - 1_000 * (self._set % 5)) * 1e9)
 
     def sleep(self, seconds):
         """Let time pass."""
