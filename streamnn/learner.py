@@ -271,6 +271,15 @@ class Learner:
             )
         self._state = {part: dict(tensors) for part, tensors in state["tensors"].items()}
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle what is learned, each tensor by itself, and not what is compiled."""
+        state = self.state_dict()
+        dense = torch.contiguous_format
+        state["tensors"] = {
+            part: {name: t.clone(memory_format=dense) for name, t in tensors.items()} for part, tensors in self.state.items()
+        }
+        return _restored, (self.spec, state)
+
     def _choose(self, operations: Operations) -> Engine:
         """Choose the engine by what is to be run; without a compiler, or lacking an operator, fall back for good."""
         if self._native is None:
@@ -378,3 +387,9 @@ def differences(expected: Mapping[str, Mapping[str, Tensor]], found: Mapping[str
                 f" {tuple(want[name].shape)} {want[name].dtype}"
             )
     return lines
+
+
+def _restored(spec: LearnerSpec, state: LearnerState) -> Learner:
+    learner = Learner(spec)
+    learner.load_state_dict(state)
+    return learner

@@ -31,7 +31,8 @@ class Encoded:
     Attributes:
         x: [K', F] float64, NaN = missing or absent. K' may be smaller than the chunk: it ends before the event that
             first needs more capacity.
-        needed: capacity that this next event needs, or 0 if the whole chunk was encoded.
+        needed: capacity that this next event needs, or 0 if the whole chunk was encoded. Where only what is known was
+            encoded: capacity that all of the chunk needs, or 0 if nothing was left out.
     """
 
     x: FloatArray
@@ -134,12 +135,13 @@ class FeatureIndex:
             TypeError: a column has another dtype.
         """
         parts = {field: self._parts(field, column) for field, column in columns.items()}
-        wanted = [] if known_only else columns.items()
         needs = sorted(
-            (need for field, column in wanted for need in self._needs(field, column, parts[field])),
+            (need for field, column in columns.items() for need in self._needs(field, column, parts[field])),
             key=lambda n: (n.row, n.field, n.part),
         )
         rows, needed = events, 0
+        if known_only and needs:
+            needed, needs = self.active + len({(n.field, n.part) for n in needs}), []
         for row, group in groupby(needs, key=lambda n: n.row):
             # a hash bucket may be asked for by several values
             new = list(dict.fromkeys(n for n in group if n.part not in self._positions.get(n.field, {})))
