@@ -73,12 +73,14 @@ class _Estimator:
 
     def _learn(self, columns: Mapping[str, Column], labels: Mapping[str, Column], kind: TargetKind) -> None:
         """Learn K events as one micro-batch."""
+        events = len(next(iter(labels.values()), ()))
+        if not events:
+            return
         learner = self._learner or self._make(columns, labels, kind)
         unknown = sorted(set(labels) - {t.name for t in learner.spec.targets})
         if unknown:
             known = [t.name for t in learner.spec.targets]
             raise ValueError(f"targets {unknown} were not in the first label, which fixes them: {known}")
-        events = len(next(iter(labels.values())))
         misfits = learner.targets.misfits(labels, events)
         if misfits:
             raise ValueError(next(iter(misfits.values())))
@@ -103,7 +105,6 @@ class _Estimator:
                     network=self.network or MLPSpec(),
                     optimizer=self.optimizer or Adam(beta1=0.0, beta2=0.99),
                     seed=self.seed,
-                    engine="eager",  # an estimator that learns a few events does not earn the compiling back
                 )
             )
             if self.preset == "single"

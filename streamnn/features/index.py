@@ -224,17 +224,17 @@ class FeatureIndex:
             _, first = np.unique(codes, return_index=True)
             offset = 1 if codes.size and codes.min() < 0 else 0
             return [_Need(int(first[i + offset]), field, names[i]) for i in new]
-        if np.issubdtype(column.dtype, np.datetime64):
-            if ".days" in known or np.isnat(column).all():
+        if column.dtype == np.float64:
+            if "" in known:
                 return []
-            row = int(np.argmax(~np.isnat(column)))
-            return [_Need(row, field, f".{part}") for part in MOMENT_PARTS]
-        if column.dtype != np.float64:
+            present = ~np.isnan(column)
+            return [_Need(int(np.argmax(present)), field, "")] if present.any() else []
+        if column.dtype.kind != "M":
             raise TypeError(f"column {field!r} has dtype {column.dtype}; use float64, object or datetime64[us]")
-        if "" in known:
+        if ".days" in known or np.isnat(column).all():
             return []
-        present = ~np.isnan(column)
-        return [_Need(int(np.argmax(present)), field, "")] if present.any() else []
+        row = int(np.argmax(~np.isnat(column)))
+        return [_Need(row, field, f".{part}") for part in MOMENT_PARTS]
 
     def _fill(
         self, x: FloatArray, field: str, column: Column, parts: tuple[npt.NDArray[np.int64], list[str]] | None
