@@ -1,8 +1,14 @@
 """Online estimators in river's habit: `learn_one`, `predict_one`, `predict_proba_one`, `learn_many`, `predict_many`.
 
 Each is a thin face of what a pipeline runs, with the same presets and constants: asked before each event is learned, it
-predicts what `streamnn replay` predicts of the same events in the same order. An event is a dict of named features, see
-`streamnn.columns`. Features and classes may appear at any time.
+predicts what `streamnn replay` predicts of the same events in the same order, bit for bit, given
+
+- that the first event names all numbers, in the order of the stream's fields (missing ones as NaN): start weights belong to
+  places, and a replay looks ahead at the head of its stream;
+- of classes, the task multiclass: an estimator numbers classes as they come, and cannot know that there will be but two;
+- of preset single, a label: compiled code for events without one may round otherwise in the last bit of a float32.
+
+An event is a dict of named features, see `streamnn.columns`. Features and classes may appear at any time.
 
     >>> from streamnn import Classifier
     >>> model = Classifier(seed=1)

@@ -18,14 +18,14 @@ HEADER = ("z", "kind", "b", "at", "a")
 
 
 def write_stream(path, events=EVENTS, seed=0):
-    """A stream whose names are not in order, with gaps, late categories and classes, and a drift."""
+    """A stream whose names are not in order, with gaps, late categories and classes, and a drift: half are turned round."""
     rng = np.random.default_rng(seed)
     began = dt.datetime(2026, 1, 1)
     lines = [",".join([*HEADER, "class", "value", "on0", "on1"])]
     for i in range(events):
         x = rng.normal(size=3)
         kind = rng.integers(2 + i // 100)  # 14 categories in the end
-        score = (x[0] - x[1] + 0.5 * (kind % 2)) * (1 if i < 600 else -1) + 0.1 * rng.normal()
+        score = (x[0] - x[1] + 0.5 * (kind % 2)) * (1 if i < 600 else rng.choice([-1, 1])) + 0.1 * rng.normal()
         label = int(score > 0) + int(i > 250 and score > 1)
         value = 40 + 5 * score if i % 11 != 5 else ""
         fields = [
