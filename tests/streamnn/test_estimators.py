@@ -60,7 +60,7 @@ def teach(model, events):
         model.learn_one(x, label(model, score))
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", ["best", "single"])
 @pytest.mark.parametrize("kind", ALL)
 def test_asking_changes_nothing(kind, preset):
     """Between events anything may be asked, about fields, categories and values never met too: later answers stay the same."""
@@ -123,7 +123,7 @@ def test_settings_are_checked_when_they_are_given(given, says):
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, pickled])
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", ["best", "single"])
 @pytest.mark.parametrize("kind", ALL)
 def test_copies_go_on_alike(kind, preset, copied):
     """A copy, or what was pickled, learns on to the same bits, and neither changes the other."""
