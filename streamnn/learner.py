@@ -24,13 +24,16 @@ from streamnn.growth import embed
 from streamnn.heads import Head, RegressionLoss, TargetSpec
 from streamnn.native import CompilerError, NativeEngine, UnsupportedOperatorError
 from streamnn.networks import MLP, MLPSpec
-from streamnn.operations import FloatArray, IntArray, LearnerState, Operations, Results, Rows
+from streamnn.operations import FloatArray, IntArray, Kind, LearnerState, Operations, Results, Rows
 from streamnn.optimizers import Adam, Optimizer
 from streamnn.step import Event, State, Step
 from streamnn.targets import TargetIndex
 
 EngineName = Literal["auto", "native", "eager"]
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
+# how compiled code is asked: the operation that learns, of an event without a label. Its state is given up, but what it serves
+# has the bits of what is served where the label is at hand, and there is nothing more to compile.
+ASK = Operations.of([(Kind.PREDICT_LEARN, 0, 1)])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,11 +210,15 @@ class Learner:
     def predict(self, columns: Mapping[str, Column], events: int) -> FloatArray:
         """Serve events as one batch without changing anything at all: [K, W] float64, see `Head.serve`.
 
-        Fields and categories that were never learned are left out. Before the first event everything is NaN.
+        Fields and categories that were never learned are left out. Before the first event everything is NaN. A single event
+        is served by the engine that learns single events, several by torch.
         """
         if not self.built:
             return np.full((events, len(self.spec.targets)), np.nan)
         x = self.features.encode(columns, events, known_only=True).x
+        compiled = self._predict_compiled(x) if events == 1 else None
+        if compiled is not None:
+            return compiled
         event = Event(
             x=torch.from_numpy(x),
             y=torch.full((events, self.head.width), torch.nan, dtype=torch.float64),
@@ -270,6 +277,24 @@ class Learner:
                 + "\nUse the configuration that wrote it, or start afresh in another folder."
             )
         self._state = {part: dict(tensors) for part, tensors in state["tensors"].items()}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle what is learned, as arrays (equal states have equal pickles), and not what is compiled."""
+        state = self.state_dict()
+        state["tensors"] = {
+            part: {name: t.contiguous().numpy() for name, t in tensors.items()} for part, tensors in self.state.items()
+        }
+        return _restored, (self.spec, state)
+
+    def _predict_compiled(self, x: FloatArray) -> FloatArray | None:
+        """Serve one event [1, F] with compiled code, and give up the state that it leads to; None where there is none."""
+        engine = self._choose(ASK)
+        if engine is not self._native:
+            return None
+        rows = Rows(x, np.full((1, self.head.width), np.nan), np.zeros(1, dtype=np.int64))
+        _, results = engine.run(self._made(), self._state, rows, ASK, Control(0.0, False, self.features.plain))
+        # inputs so large that statistics could not count them can be served all the same
+        return None if results.refused else results.served
 
     def _choose(self, operations: Operations) -> Engine:
         """Choose the engine by what is to be run; without a compiler, or lacking an operator, fall back for good."""
@@ -378,3 +403,12 @@ def differences(expected: Mapping[str, Mapping[str, Tensor]], found: Mapping[str
                 f" {tuple(want[name].shape)} {want[name].dtype}"
             )
     return lines
+
+
+def _restored(spec: LearnerSpec, state: LearnerState) -> Learner:
+    learner = Learner(spec)
+    tensors = {
+        part: {name: torch.from_numpy(a) for name, a in arrays.items()} for part, arrays in state["tensors"].items()
+    }
+    learner.load_state_dict({**state, "tensors": tensors})
+    return learner

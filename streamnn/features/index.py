@@ -31,7 +31,8 @@ class Encoded:
     Attributes:
         x: [K', F] float64, NaN = missing or absent. K' may be smaller than the chunk: it ends before the event that
             first needs more capacity.
-        needed: capacity that this next event needs, or 0 if the whole chunk was encoded.
+        needed: capacity that this next event needs, or 0 if the whole chunk was encoded. Where only what is known was
+            encoded: capacity that all of the chunk needs, or 0 if nothing was left out.
     """
 
     x: FloatArray
@@ -134,12 +135,13 @@ class FeatureIndex:
             TypeError: a column has another dtype.
         """
         parts = {field: self._parts(field, column) for field, column in columns.items()}
-        wanted = [] if known_only else columns.items()
         needs = sorted(
-            (need for field, column in wanted for need in self._needs(field, column, parts[field])),
+            (need for field, column in columns.items() for need in self._needs(field, column, parts[field])),
             key=lambda n: (n.row, n.field, n.part),
         )
         rows, needed = events, 0
+        if known_only and needs:
+            needed, needs = self.active + len({(n.field, n.part) for n in needs}), []
         for row, group in groupby(needs, key=lambda n: n.row):
             # a hash bucket may be asked for by several values
             new = list(dict.fromkeys(n for n in group if n.part not in self._positions.get(n.field, {})))
@@ -222,17 +224,17 @@ class FeatureIndex:
             _, first = np.unique(codes, return_index=True)
             offset = 1 if codes.size and codes.min() < 0 else 0
             return [_Need(int(first[i + offset]), field, names[i]) for i in new]
-        if np.issubdtype(column.dtype, np.datetime64):
-            if ".days" in known or np.isnat(column).all():
+        if column.dtype == np.float64:
+            if "" in known:
                 return []
-            row = int(np.argmax(~np.isnat(column)))
-            return [_Need(row, field, f".{part}") for part in MOMENT_PARTS]
-        if column.dtype != np.float64:
+            present = ~np.isnan(column)
+            return [_Need(int(np.argmax(present)), field, "")] if present.any() else []
+        if column.dtype.kind != "M":
             raise TypeError(f"column {field!r} has dtype {column.dtype}; use float64, object or datetime64[us]")
-        if "" in known:
+        if ".days" in known or np.isnat(column).all():
             return []
-        present = ~np.isnan(column)
-        return [_Need(int(np.argmax(present)), field, "")] if present.any() else []
+        row = int(np.argmax(~np.isnat(column)))
+        return [_Need(row, field, f".{part}") for part in MOMENT_PARTS]
 
     def _fill(
         self, x: FloatArray, field: str, column: Column, parts: tuple[npt.NDArray[np.int64], list[str]] | None

@@ -18,6 +18,7 @@ from streamnn.native import build
 from streamnn.native.emit import ALIGN, emit
 from streamnn.native.kernels import KERNELS
 from streamnn.native.masks import SELECTS
+from streamnn.native.memory import address
 from streamnn.native.nodes import Node
 from streamnn.native.operators import C_TYPES, FUNCTIONS, HELD_TYPES
 from streamnn.native.orient import turn, turned_leaves
@@ -184,12 +185,12 @@ class Program:
         held = [*inputs]
         for i in self._masks:
             held[i] = held[i].astype(np.int32)
-        self._x[:] = [_address(a) for a in held]
+        self._x[:] = [address(a) for a in held]
         for i, a in enumerate(outputs):
-            self._o[i] = _address(a)
+            self._o[i] = address(a)
         place = block.data_ptr()
         bad = self._run(
-            len(kind), _address(kind), _address(row), place if begin is None else begin.data_ptr(), place, self._x, self._o,
+            len(kind), address(kind), address(row), place if begin is None else begin.data_ptr(), place, self._x, self._o,
             self._scratch.data_ptr(),
         )  # fmt: skip
         return not bad
@@ -246,14 +247,6 @@ class Program:
             + LOOP % ("".join(cases), _finite(inputs))
         )
         return text, [outputs[slot] for slot in sorted(outputs)]
-
-
-def _address(a: Array) -> int:
-    """Return where an array lies; `ctypes.data` takes ten times as long as looking at the buffer."""
-    try:
-        return ctypes.addressof(ctypes.c_char.from_buffer(a))  # type: ignore[arg-type]  # numpy does not say that it has one
-    except (TypeError, ValueError):  # it is read-only, or empty
-        return a.ctypes.data
 
 
 def aligned(size: int) -> Tensor:

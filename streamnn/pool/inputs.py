@@ -35,10 +35,6 @@ class Inputs:
     field: npt.NDArray[np.int32]
     moment: FloatArray
 
-    def cut(self, numeric: int, plain: int) -> "Inputs":
-        """Leave out inputs beyond so many: those that a pool has not met yet."""
-        return Inputs(self.x[:, :numeric], self.plain[:, :plain], self.field[:plain], self.moment)
-
     @property
     def fields(self) -> int:
         """How many fields have plain inputs."""

@@ -7,6 +7,7 @@ are whose labels are late: with the same weights, each event among the inputs th
 Axes: K events of a chunk, F input capacity of the index, W head width, C class capacity.
 """
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -19,7 +20,7 @@ from streamnn.heads import Head, TargetSpec
 from streamnn.operations import BoolArray, FloatArray, IntArray, Kind, Operations, Results, Rows
 from streamnn.pool.classifier import check_parts
 from streamnn.pool.engines import EngineName, select
-from streamnn.pool.inputs import InputPlan, Inputs
+from streamnn.pool.inputs import InputPlan
 from streamnn.pool.presets import PRESETS, Preset
 from streamnn.pool.tasks import LabelTask, Task, make_task
 from streamnn.targets import TargetIndex
@@ -172,12 +173,18 @@ class PoolLearner:
     def predict(self, columns: Mapping[str, Column], events: int) -> FloatArray:
         """Serve events without changing anything at all: [K, W] float64, see `Head.serve`.
 
-        Fields and categories that were never learned are left out. Before the first event everything is NaN.
+        They are served as learning would serve them: fields and categories never met have inputs for this call alone. A
+        value too large to be learned counts as missing. Before the first event everything is NaN.
         """
         if not self.built:
             return np.full((events, len(self.spec.targets)), np.nan)
-        x = self.features.encode(columns, events, known_only=True).x
-        inputs = self._inputs(np.where(np.abs(x) > LARGEST, np.nan, x))
+        encoded = self.features.encode(columns, events, known_only=True)
+        plan = self._known()
+        if encoded.needed:
+            index = copy.deepcopy(self.features)
+            index.grow(encoded.needed)
+            encoded, plan = index.encode(columns, events), InputPlan(index)
+        inputs = plan.read(np.where(np.abs(encoded.x) > LARGEST, np.nan, encoded.x))
         served = np.full((events, self.head.width), np.nan)
         for name, task in self.tasks.items():
             place = self._columns(name)
@@ -246,7 +253,7 @@ class PoolLearner:
         self.growths["classes"] += 1
 
     def _make(self) -> None:
-        first = self._inputs(np.full((1, self.features.capacity), np.nan))
+        first = self._known().read(np.full((1, self.features.capacity), np.nan))
         joint = self.head.binaries > 1
         if joint:
             self.tasks[JOINT] = LabelTask(
@@ -268,13 +275,14 @@ class PoolLearner:
         """Where a task's columns of the head lie; binary targets come first."""
         return slice(0, self.head.binaries) if name == JOINT else self.head.block(name).columns
 
-    def _inputs(self, x: FloatArray) -> Inputs:
+    def _known(self) -> InputPlan:
+        """Tell where the inputs known by now lie."""
         if self._plan is None or self._plan.active != self.features.active:
             self._plan = InputPlan(self.features)
-        return self._plan.read(x)
+        return self._plan
 
     def _run(self, rows: Rows, operations: Operations, rate: float) -> tuple[FloatArray, FloatArray]:
-        inputs, number = self._inputs(rows.x), np.ascontiguousarray(rows.number)
+        inputs, number = self._known().read(rows.x), np.ascontiguousarray(rows.number)
         served, losses = np.full((len(rows), self.head.width), np.nan), []
         for name, task in self.tasks.items():
             place = self._columns(name)
@@ -293,8 +301,11 @@ class PoolLearner:
         values = [t.name for t in self.spec.targets if t.kind == "regression"]
         y = rows.y[:, [self.head.block(name).first for name in values]]
         found: dict[int, str] = {}
-        for numbers, names in ((rows.x, self.features.names), (y, values)):
+        for numbers, are_targets in ((rows.x, False), (y, True)):
             bad = np.abs(numbers) > LARGEST
+            if not bad.any():
+                continue
+            names = values if are_targets else self.features.names
             for row in np.flatnonzero(bad.any(axis=1)):
                 at = int(np.argmax(bad[row]))
                 found[int(row)] = (

@@ -1,13 +1,14 @@
 """The C parts of the pool: built once a machine, sizes given at each call, so that growth never compiles."""
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from streamnn.native.build import STRICT, load
+from streamnn.native.memory import address
 from streamnn.operations import Operations
 from streamnn.pool.layout import Array
 
@@ -34,17 +35,19 @@ def call(
     name: str, operations: Operations, sizes: Sequence[int], arrays: Sequence[Array], reals: Sequence[float] = ()
 ) -> None:
     """Run a part over operations. Arrays must be contiguous and of the types the part expects; it writes into them."""
-    for array in arrays:
-        if not array.flags.c_contiguous:
-            raise ValueError(f"part {name!r} got an array of shape {array.shape} that is not contiguous")
-    pointers = (ctypes.c_void_p * len(arrays))(*[a.ctypes.data for a in arrays])
+    pointers = (ctypes.c_void_p * len(arrays))(*map(address, arrays))
     numbers = (ctypes.c_int64 * len(sizes))(*sizes)
     values = (ctypes.c_double * len(reals))(*reals)
+    kind, start, stop = (np.ascontiguousarray(a) for a in (operations.kind, operations.start, operations.stop))
+    _run_of(name)(
+        len(operations), address(kind), address(start), address(stop),
+        ctypes.addressof(numbers), ctypes.addressof(pointers), ctypes.addressof(values),
+    )  # fmt: skip
+
+
+@cache
+def _run_of(name: str) -> Callable[..., None]:
     run = library(name).run
     run.restype = None
     run.argtypes = [ctypes.c_int64] + [ctypes.c_void_p] * 6
-    kind, start, stop = (np.ascontiguousarray(a) for a in (operations.kind, operations.start, operations.stop))
-    run(
-        len(operations), kind.ctypes.data, start.ctypes.data, stop.ctypes.data,
-        ctypes.addressof(numbers), ctypes.addressof(pointers), ctypes.addressof(values),
-    )  # fmt: skip
+    return run

@@ -9,10 +9,12 @@ Axes: K rows of a chunk, D feature columns, V kinds of label, W label width.
 
 import ctypes
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
 
+from streamnn.native.memory import address
 from streamnn.operations import Kind, Operations
 from streamnn.pool.layout import Array, Arrays, Sized, moved
 from streamnn.pool.native import library
@@ -138,14 +140,19 @@ def choose(
         where: [room] row that lies in a slot of the sample now, -1 = what the store holds; changed in place.
         out: [K, again], filled for the rows learned.
     """
+    _choose()(
+        len(learned_rows), address(learned_rows), address(number), learned, out.shape[1],
+        window, room, *seeds, address(where), address(out),
+    )  # fmt: skip
+
+
+@cache
+def _choose() -> Callable[..., None]:
     run = library("replay").choose
     run.restype = None
     integer, pointer, unsigned = ctypes.c_int64, ctypes.c_void_p, ctypes.c_uint64
     run.argtypes = [integer, pointer, pointer, integer, integer, integer, integer, unsigned, unsigned, pointer, pointer]
-    run(
-        len(learned_rows), learned_rows.ctypes.data, number.ctypes.data, learned, out.shape[1],
-        window, room, *seeds, where.ctypes.data, out.ctypes.data,
-    )  # fmt: skip
+    return run
 
 
 def _put(state: Arrays, store: str, slots: npt.NDArray[np.int64], values: tuple[Array, Array, Array]) -> None:

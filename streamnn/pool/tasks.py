@@ -3,8 +3,9 @@
 Axes: K rows, W head width of the task (its columns of the head), C class capacity.
 """
 
+import copy
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from streamnn.pool.inputs import Inputs
 from streamnn.pool.labeler import LabelPool, shifted
 from streamnn.pool.presets import Preset
 from streamnn.pool.regressor import ValueChunk, ValuePool
+
+P = TypeVar("P", ClassPool, ValuePool, LabelPool)
 
 
 class Task(Protocol):
@@ -87,10 +90,10 @@ class ClassTask:
 
     def predict(self, inputs: Inputs, width: int) -> FloatArray:
         """Serve rows [K, W] without changing anything."""
-        events, layout = len(inputs.x), self.pool.layout
-        met = inputs.cut(layout.numeric, layout.plain)
+        events, pool = len(inputs.x), _apart(self.pool)
+        pool.grow(numeric=inputs.x.shape[1], plain=inputs.plain.shape[1], classes=0)
         nobody = np.full(events, -1, dtype=np.int32)
-        served = self._served(self.pool.predict(Chunk(met.x, met.plain, nobody, np.zeros(events, dtype=np.int64))))
+        served = self._served(pool.predict(Chunk(inputs.x, inputs.plain, nobody, np.zeros(events, dtype=np.int64))))
         if served.shape[1] == width:
             return served
         wide = np.zeros((events, width))  # classes named since the last label that was learned
@@ -153,10 +156,11 @@ class ValueTask:
 
     def predict(self, inputs: Inputs, width: int) -> FloatArray:  # noqa: ARG002  a value has one column for ever
         """Serve rows [K, 1] without changing anything."""
-        events, layout = len(inputs.x), self.pool.layout
-        met = inputs.cut(layout.numeric, layout.plain)
+        events, pool = len(inputs.x), _apart(self.pool)
+        pool.grow(numeric=inputs.x.shape[1], plain=inputs.plain.shape[1])
         unknown, number = np.full(events, np.nan), np.zeros(events, dtype=np.int64)
-        return self.pool.predict(ValueChunk(met.x, met.plain, met.field, unknown, number, met.moment))[:, None]
+        chunk = ValueChunk(inputs.x, inputs.plain, inputs.field, unknown, number, inputs.moment)
+        return pool.predict(chunk)[:, None]
 
     def forget(self) -> None:
         """Forget the networks' second moments."""
@@ -206,8 +210,9 @@ class LabelTask:
 
     def predict(self, inputs: Inputs, width: int) -> FloatArray:  # noqa: ARG002  labels are declared from the start
         """Serve rows [K, W] without changing anything."""
-        layout = self.pool.layout
-        return shifted(*self.pool.predict(inputs.cut(layout.numeric, layout.plain)))
+        pool = _apart(self.pool)
+        pool.grow(numeric=inputs.x.shape[1], plain=inputs.plain.shape[1])
+        return shifted(*pool.predict(inputs))
 
     def forget(self) -> None:
         """Forget the networks' second moments."""
@@ -240,3 +245,10 @@ def make_task(target: TargetSpec, first: Inputs, width: int, *, preset: Preset, 
     if target.kind == "regression":
         return ValueTask(first, preset=preset, seed=seed, parts=parts)
     return ClassTask(target, first, width, preset=preset, seed=seed, parts=parts)
+
+
+def _apart(pool: P) -> P:
+    """Return a pool that may grow, and be asked, while the one given stays as it is: growing writes to no array of before."""
+    other = copy.copy(pool)
+    other.state = dict(pool.state)
+    return other

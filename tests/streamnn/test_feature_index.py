@@ -124,9 +124,12 @@ def test_known_only_changes_nothing():
     index = FeatureIndex()
     index.encode({"a": np.array([1.0]), "c": obj("x")}, 1)
     before = index.state_dict()
-    x = index.encode({"a": np.array([2.0]), "c": obj("new"), "z": np.array([3.0])}, 1, known_only=True).x
+    columns = {"a": np.array([2.0, 1.0]), "c": obj("new", "new"), "z": np.array([np.nan, 3.0])}
+    encoded = index.encode(columns, 2, known_only=True)
     assert index.state_dict() == before
-    assert np.nansum(x) == 2.0
+    assert np.nansum(encoded.x) == 3.0
+    assert encoded.needed == index.active + 2
+    assert index.encode({"a": np.array([2.0])}, 1, known_only=True).needed == 0
 
 
 def test_save_and_load():

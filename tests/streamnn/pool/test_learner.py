@@ -152,6 +152,22 @@ def test_predict_of_best_is_pure(kinds, late):
     assert same_bits(quiet, asked)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_predict_meets_what_is_new_as_learning_does(kind):
+    """Fields and categories that an event is the first to have count in its prediction as where it is learned at once."""
+    columns, labels = growing_stream()
+    columns["late"] = np.where(np.arange(120) < 60, np.nan, np.arange(120.0))
+    if kind != "multiclass":
+        labels = {"t0": labels_of(kind, np.random.default_rng(0).normal(size=120))}
+    learner = make_learner(kind, preset="best", feature_capacity=2)
+    for n in range(120):
+        event = {name: c[n : n + 1] for name, c in columns.items()}
+        first = learner.predict(event, 1)
+        served, _ = drive(learner, event, {"t0": labels["t0"][n : n + 1]}, cuts=[1], start=n)
+        np.testing.assert_array_equal(first, served[:, : first.shape[1]])
+    assert learner.growths["features"] > 1
+
+
 @pytest.mark.parametrize("batch", [1, 8])
 def test_save_load_next_event_is_bit_equal(batch):
     """A learner that is saved and loaded goes on to the same bits."""
