@@ -128,9 +128,10 @@ class GraphEngine(Engine):
         if self._step is not step:
             for program in self._programs.values():
                 program.drop()
-            self._step, self._flat, self._programs, self._latest = step, FlatStep(step, state), {}, None
-            leaves = self._flat.flattened(state)
-            self._memory = Memory(self._flat, leaves, self._device, self._lanes)
+            self._step, self._programs, self._latest = None, {}, None
+            self._flat = FlatStep(step, state)
+            self._memory = Memory(self._flat, self._flat.flattened(state), self._device, self._lanes)
+            self._step = step
         for size, count in zip(*np.unique(sizes, return_counts=True), strict=True):
             kinds = set(operations.kind[sizes == size].tolist())
             if forgets >= 0 and sizes[forgets] == size:
@@ -146,10 +147,12 @@ class GraphEngine(Engine):
         program = self._programs[size]
         missing = sorted(set(kinds) - program.kinds)
         if missing:
-            self._latest = None
+            # no step until all is built: after a failure the next call begins anew, with a pool that has not lost its graphs
+            step, self._step, self._latest = self._step, None, None
             self.compilations += 1
-        for kind in missing:
-            program.build(kind)
+            for kind in missing:
+                program.build(kind)
+            self._step = step
 
 
 def _fill(program: Program, section: Section, rows: Rows, operations: Operations) -> None:
