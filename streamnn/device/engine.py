@@ -24,6 +24,8 @@ from streamnn.step import State, Step
 
 DeviceName = Literal["cpu", "cuda"]
 
+LEAST_TORCH = (2, 13)  # knows the settings with which graphs are compiled for a card
+
 
 class GraphEngine(Engine):
     """Traces a step at its first use, once for each size of micro-batch and kind of operation, and when it has grown.
@@ -192,7 +194,7 @@ def _places(operations: Operations, section: Section, size: int) -> tuple[IntArr
 
 
 def check_device(name: str) -> None:
-    """Check that a device is there.
+    """Check that a device is there, and that this torch can build graphs for it.
 
     Raises:
         ValueError: it is not, or there is no such name.
@@ -204,6 +206,11 @@ def check_device(name: str) -> None:
         raise ValueError(
             f"device is 'cuda', but torch {torch.__version__} {built}; use device cpu, or a machine with an NVIDIA card, its"
             " driver and a CUDA build of torch (nvidia-smi and python -c 'import torch; print(torch.version.cuda)' tell)"
+        )
+    if name == "cuda" and tuple(int(n) for n in torch.__version__.split(".")[:2]) < LEAST_TORCH:
+        raise ValueError(
+            f"device is 'cuda', but torch is {torch.__version__}; use device cpu, or torch {'.'.join(map(str, LEAST_TORCH))}"
+            " or newer, whose compiler knows what graphs on a card need"
         )
 
 

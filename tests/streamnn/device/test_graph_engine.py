@@ -264,12 +264,20 @@ def test_everything_in_a_graph_is_on_its_device(name):
         Strict(module).run(*[t.to(device) for t in [*leaves, *fields]])
 
 
+def test_the_compiler_knows_its_settings():
+    """This torch has what is set for its compiler, with another value by default."""
+    for name, value in program.OPTIONS.items():
+        assert getattr(torch._inductor.config, name) != value
+    assert set(program.OPTIONS) <= set(torch._inductor.list_options())
+
+
 @pytest.mark.heavy
 @pytest.mark.timeout(900)
-def test_compiled_graphs_equal_eager():
+@pytest.mark.parametrize("name", ["streaming", "dropout"])
+def test_compiled_graphs_equal_eager(name):
     """The same through `torch.compile`, as on a card, where it compiles for the host."""
     torch.set_num_threads(1)
-    case, listed = build(NETWORKS["streaming"], dtype=torch.float32, events=40), batched(40, (8,))
+    case, listed = build(NETWORKS[name], dtype=torch.float32, events=40), batched(40, (8,))
     now = control(case, rate=0.001)
     want, expected, _ = EagerEngine()._run(case.step, case.state, case.rows, listed, now)
     got, found, _ = GraphEngine(compiled=True, least=8)._run(case.step, case.state, case.rows, listed, now)
