@@ -102,14 +102,8 @@ class CudaLanes(Lanes):
     @contextmanager
     def building(self) -> Iterator[None]:
         """Have what is called here to itself; products of float32 are compiled and captured with all their bits."""
-        matmul = torch.backends.cuda.matmul
-        with _BUILDING:
-            before = matmul.fp32_precision
-            matmul.fp32_precision = "ieee"
-            try:
-                yield
-            finally:
-                matmul.fp32_precision = before
+        with _BUILDING, _full_precision():
+            yield
 
     def capture(self, work: Work, warm_up: Work, pool: Any) -> Work:
         """Run `warm_up` a few times, then record what `work` launches without running it. Called while `building`."""
@@ -160,6 +154,27 @@ class CudaLanes(Lanes):
             target.copy_(source, non_blocking=True)
         self._last.record(self._down)
         self._last.synchronize()
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """Round no product of float32 to fewer bits, whatever the process has chosen.
+
+    torch has two ways to choose, and raises where it looks at the older one and the newer contradicts it: this sets both.
+    """
+    matmul = torch.backends.cuda.matmul
+    precision = matmul.fp32_precision
+    try:
+        older = torch.get_float32_matmul_precision()
+    except RuntimeError:  # torch has no answer where the newer way was used
+        older = None
+    matmul.allow_tf32 = False
+    try:
+        yield
+    finally:
+        if older is not None:
+            torch.set_float32_matmul_precision(older)
+        matmul.fp32_precision = precision
 
 
 @contextmanager

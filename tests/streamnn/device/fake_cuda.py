@@ -60,6 +60,7 @@ class FakeCuda:
         assert not gc.isenabled(), "the collector could destroy a graph, which makes the capture invalid"
         assert lanes._BUILDING.locked(), "another thread could compile meanwhile, and wait for the device"
         assert torch.backends.cuda.matmul.fp32_precision == "ieee"
+        assert not torch.backends.cuda.matmul.allow_tf32  # torch raises where this contradicts the line above
         assert pool is not None
         assert capture_error_mode == "thread_local"
         self.captures += 1

@@ -202,17 +202,30 @@ def test_what_is_dead_is_collected_before_a_capture(short_sections):
     assert gc.isenabled()
 
 
-def test_products_are_captured_in_full_precision(short_sections):
-    """What a process has chosen for products of float32 does not hold for graphs, and holds again afterwards."""
-    matmul = torch.backends.cuda.matmul
-    before = matmul.fp32_precision
+def precision():
+    """What a process has chosen for products of float32: in the newer way, and in the older one where torch tells."""
     try:
-        for chosen in ("tf32", "ieee"):
-            matmul.fp32_precision = chosen
-            Played(CudaLanes(FakeCuda(6))).again()  # the simulated capture looks at it
-            assert matmul.fp32_precision == chosen
+        return torch.backends.cuda.matmul.fp32_precision, torch.get_float32_matmul_precision()
+    except RuntimeError:
+        return torch.backends.cuda.matmul.fp32_precision, None
+
+
+def test_products_are_captured_in_full_precision(short_sections):
+    """What a process has chosen for products does not hold for graphs, and holds again afterwards; torch has two ways."""
+    matmul = torch.backends.cuda.matmul
+    before = precision()
+    try:
+        for older, newer in (("highest", "none"), ("high", "tf32"), ("highest", "tf32")):
+            torch.set_float32_matmul_precision(older)
+            matmul.fp32_precision = newer
+            chosen, fake = precision(), FakeCuda(6)
+            played = Played(CudaLanes(fake))
+            played.run(played.case.state, 0, 1)  # the simulated capture looks at it
+            assert fake.captures
+            assert precision() == chosen
     finally:
-        matmul.fp32_precision = before
+        torch.set_float32_matmul_precision(before[1])
+        matmul.fp32_precision = before[0]
 
 
 def test_an_optimizer_with_nothing_to_forget_has_no_graph(short_sections):
