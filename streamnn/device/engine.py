@@ -24,6 +24,8 @@ from streamnn.step import State, Step
 
 DeviceName = Literal["cpu", "cuda"]
 
+LEAST_TORCH = (2, 13)  # knows the settings with which graphs are compiled for a card
+
 
 class GraphEngine(Engine):
     """Traces a step at its first use, once for each size of micro-batch and kind of operation, and when it has grown.
@@ -128,9 +130,10 @@ class GraphEngine(Engine):
         if self._step is not step:
             for program in self._programs.values():
                 program.drop()
-            self._step, self._flat, self._programs, self._latest = step, FlatStep(step, state), {}, None
-            leaves = self._flat.flattened(state)
-            self._memory = Memory(self._flat, leaves, self._device, self._lanes)
+            self._step, self._programs, self._latest = None, {}, None
+            self._flat = FlatStep(step, state)
+            self._memory = Memory(self._flat, self._flat.flattened(state), self._device, self._lanes)
+            self._step = step
         for size, count in zip(*np.unique(sizes, return_counts=True), strict=True):
             kinds = set(operations.kind[sizes == size].tolist())
             if forgets >= 0 and sizes[forgets] == size:
@@ -146,10 +149,12 @@ class GraphEngine(Engine):
         program = self._programs[size]
         missing = sorted(set(kinds) - program.kinds)
         if missing:
-            self._latest = None
+            # no step until all is built: after a failure the next call begins anew, with a pool that has not lost its graphs
+            step, self._step, self._latest = self._step, None, None
             self.compilations += 1
-        for kind in missing:
-            program.build(kind)
+            for kind in missing:
+                program.build(kind)
+            self._step = step
 
 
 def _fill(program: Program, section: Section, rows: Rows, operations: Operations) -> None:
@@ -189,7 +194,7 @@ def _places(operations: Operations, section: Section, size: int) -> tuple[IntArr
 
 
 def check_device(name: str) -> None:
-    """Check that a device is there.
+    """Check that a device is there, and that this torch can build graphs for it.
 
     Raises:
         ValueError: it is not, or there is no such name.
@@ -201,6 +206,11 @@ def check_device(name: str) -> None:
         raise ValueError(
             f"device is 'cuda', but torch {torch.__version__} {built}; use device cpu, or a machine with an NVIDIA card, its"
             " driver and a CUDA build of torch (nvidia-smi and python -c 'import torch; print(torch.version.cuda)' tell)"
+        )
+    if name == "cuda" and tuple(int(n) for n in torch.__version__.split(".")[:2]) < LEAST_TORCH:
+        raise ValueError(
+            f"device is 'cuda', but torch is {torch.__version__}; use device cpu, or torch {'.'.join(map(str, LEAST_TORCH))}"
+            " or newer, whose compiler knows what graphs on a card need"
         )
 
 

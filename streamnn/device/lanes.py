@@ -4,6 +4,7 @@ One lane computes, one brings rows to the device, one takes results back. The ho
 `fetch`. `Lanes` do it all at once instead, which is what a processor without a device does, and what tests compare with.
 """
 
+import gc
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from torch import Tensor
 Work = Callable[[], None]
 
 WARM_UPS = 3  # runs before a capture: libraries make handles and workspaces at first use, which a capture must not meet
-_CAPTURING = threading.Lock()  # only one capture may be under way in a process
+_BUILDING = threading.Lock()  # one capture at a time in a process, and nobody may wait for all of a device meanwhile
 
 
 class Turn:
@@ -41,6 +42,11 @@ class Lanes:
     def pool(self) -> Any:
         """Make a pool of memory for captures."""
         return None
+
+    @contextmanager
+    def building(self) -> Iterator[None]:
+        """Trace, compile and capture what is called here."""
+        yield
 
     def capture(self, work: Work, warm_up: Work, pool: Any) -> Work:  # noqa: ARG002
         """Return what runs `work` again, on the same memory; `warm_up` may be run before: `work`, from a known start."""
@@ -70,6 +76,10 @@ class CudaLanes(Lanes):
     A capture runs on the stream that replays: what libraries keep for each stream (cuBLAS's workspace) is then there.
     Captures may share a pool of memory, as long as nothing in it outlives a replay: no two replays overlap.
 
+    What compiles waits for the whole device (tuning, warm-ups), which CUDA forbids while a capture is under way anywhere in
+    the process. So one program is built at a time; whoever else uses the device in the process must not wait for all of it
+    (`torch.cuda.synchronize`) while an engine builds. Streams and events may be waited for.
+
     Args:
         api: `torch.cuda`, or what stands in for it in a test.
     """
@@ -89,8 +99,14 @@ class CudaLanes(Lanes):
         """Make a pool; one whose graphs are all gone must not be used again."""
         return self._api.graph_pool_handle()
 
+    @contextmanager
+    def building(self) -> Iterator[None]:
+        """Have what is called here to itself; products of float32 are compiled and captured with all their bits."""
+        with _BUILDING, _full_precision():
+            yield
+
     def capture(self, work: Work, warm_up: Work, pool: Any) -> Work:
-        """Run `warm_up` a few times, then record what `work` launches without running it."""
+        """Run `warm_up` a few times, then record what `work` launches without running it. Called while `building`."""
         with self._api.stream(self._compute):
             for _ in range(WARM_UPS):
                 warm_up()
@@ -98,7 +114,7 @@ class CudaLanes(Lanes):
         graph = self._api.CUDAGraph()
         # another thread of the process may use the device meanwhile
         with (
-            _CAPTURING,
+            _uncollected(),
             self._api.graph(graph, pool=pool, stream=self._compute, capture_error_mode="thread_local"),
         ):
             work()
@@ -138,3 +154,37 @@ class CudaLanes(Lanes):
             target.copy_(source, non_blocking=True)
         self._last.record(self._down)
         self._last.synchronize()
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """Round no product of float32 to fewer bits, whatever the process has chosen.
+
+    torch has two ways to choose, and raises where it looks at the older one and the newer contradicts it: this sets both.
+    """
+    matmul = torch.backends.cuda.matmul
+    precision = matmul.fp32_precision
+    try:
+        older = torch.get_float32_matmul_precision()
+    except RuntimeError:  # torch has no answer where the newer way was used
+        older = None
+    matmul.allow_tf32 = False
+    try:
+        yield
+    finally:
+        if older is not None:
+            torch.set_float32_matmul_precision(older)
+        matmul.fp32_precision = precision
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Collect garbage, then none: a graph of a dead engine that is destroyed during a capture makes it invalid."""
+    enabled = gc.isenabled()
+    gc.disable()
+    gc.collect()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

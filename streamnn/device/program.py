@@ -10,6 +10,7 @@ Axes: S micro-batches of a section, B rows of each.
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,6 +25,12 @@ from streamnn.operations import Kind
 # a section is so long that queueing it costs little, and so short that the device need not wait for the first
 SECTION_BYTES, SECTION_MOST = 1 << 20, 64
 HOST_BYTES = 1 << 26  # rows of one size that are on their way at most: what is beyond waits until they are done
+OPTIONS: dict[str, str | int | bool | Callable[..., Any]] = {
+    # timings would choose how sums are split, and so their rounding, in each process anew
+    "deterministic": True,
+    # dropout's counters, an index times a constant of 64 bits, would become indices of 32 bits, which Triton refuses
+    "constant_and_index_propagation": False,
+}
 
 Call = Callable[..., Sequence[Tensor]]
 
@@ -117,7 +124,7 @@ class Program:
         self._cursor = torch.zeros(1, dtype=torch.int64, device=device)
         self._turns = (lanes.turn(), lanes.turn())
         self._fields, self._outs, self._half, self._used = fields, results, 0, 0
-        self._most = max(self.section, HOST_BYTES // bytes_each)
+        self._most = max(2 * self.section, HOST_BYTES // bytes_each)  # at least one section behind another
         self._graphs: dict[int, Work] = {}
         self._works: list[Work] = []  # a captured graph reads constants and runs kernels that only these keep alive
         self.host_rows, self.host_results = self._on_host(fields, 1), self._on_host(results, 1)
@@ -131,48 +138,15 @@ class Program:
         """Have room on the host for the micro-batches of one call, or for as many as may be on their way."""
         if len(self.host_rows) < min(count, self._most):
             room = min(next_power(count), self._most)
-            self.host_rows = self._on_host(self._fields, room)
-            self.host_results = self._on_host(self._outs, room)
+            self.host_rows, self.host_results = self._on_host(self._fields, room), self._on_host(self._outs, room)
 
     def build(self, kind: int) -> None:
         """Trace, compile and capture one operation. What lies in the state's memory is lost."""
-        leaves = self._memory.leaves
-        changed: list[int] = []
-        function = self._flat.functions[kind]
-
-        def whole(*given: Tensor) -> list[Tensor]:
-            old, ring = given[: len(leaves)], given[len(leaves) : len(leaves) + len(self._fields)]
-            cursor, shared = given[len(leaves) + len(ring)], given[len(leaves) + len(ring) + 1 :]
-            rows = [t.index_select(0, cursor)[0] for t in ring]
-            new, outs = function(old, [*rows, *shared])
-            changed[:] = [i for i, t in enumerate(new) if t is not old[i] and t.numel()]
-            made = [_own(new[i], old) for i in changed]
-            if kind in (Kind.PREDICT_LEARN, Kind.LEARN):
-                fine = outs[-1].isfinite()
-                outs = [*outs, (fine | ~rows[3] if self._size > 1 else fine).all()]
-            return [*made, *outs]
-
-        arguments = [*leaves, *self._rows.tensors, self._cursor, *self._memory.fields]
-        examples = [torch.zeros(t.shape, dtype=t.dtype) for t in arguments]
-        module = trace(whole, examples, self._device)
-        call = self._compile(module, arguments)
-        targets = [leaves[i] for i in changed]
-
-        def work() -> None:
-            with torch.no_grad():
-                values = call(*arguments)
-                _move(targets, values[: len(targets)])
-                self._write(kind, values[len(targets) :])
-
-        def warm_up() -> None:
-            self._cursor.zero_()  # each run moves it on
-            work()
-
-        self._graphs[kind] = self._lanes.capture(work, warm_up, self._memory.pool)
-        self._works.append(work)
+        with self._lanes.building():
+            self._build(kind)
 
     def drop(self) -> None:
-        """Let graphs go, which otherwise wait for the collector with their memory on the device."""
+        """Let graphs go, with their memory on the device."""
         self._graphs.clear()
         self._works.clear()
 
@@ -203,22 +177,53 @@ class Program:
     def _on_host(self, fields: Sequence[Field], count: int) -> Records:
         return Records(fields, count, device=torch.device("cpu"), pinned=self._lanes.pinned)
 
-    def _write(self, kind: int, outs: Sequence[Tensor]) -> None:
-        """Put results where the cursor is and move it on."""
-        if kind == FORGET:
+    def _build(self, kind: int) -> None:
+        leaves = self._memory.leaves
+        changed: list[int] = []
+        function = self._flat.functions[kind]
+
+        def whole(*given: Tensor) -> list[Tensor]:
+            old, ring = given[: len(leaves)], given[len(leaves) : len(leaves) + len(self._fields)]
+            cursor, shared = given[len(leaves) + len(ring)], given[len(leaves) + len(ring) + 1 :]
+            rows = [t.index_select(0, cursor)[0] for t in ring]
+            new, outs = function(old, [*rows, *shared])
+            changed[:] = [i for i, t in enumerate(new) if t is not old[i] and t.numel()]
+            made = [_own(new[i], old) for i in changed]
+            if kind in (Kind.PREDICT_LEARN, Kind.LEARN):
+                fine = outs[-1].isfinite()
+                outs = [*outs, (fine | ~rows[3] if self._size > 1 else fine).all()]
+            return [*made, *outs]
+
+        self._cursor.zero_()  # a full section has left it behind the rings' end
+        arguments = [*leaves, *self._rows.tensors, self._cursor, *self._memory.fields]
+        examples = [torch.zeros(t.shape, dtype=t.dtype) for t in arguments]
+        module = trace(whole, examples, self._device)
+        if kind == FORGET and not changed:  # of a capture without any work torch warns
+            self._graphs[kind] = _nothing
             return
-        served, loss = self._results.tensors
-        if kind != Kind.LEARN:
-            served.index_copy_(0, self._cursor, outs[0][None])
-        if kind != Kind.PREDICT_OBSERVE:
-            loss.index_copy_(0, self._cursor, outs[-2][None])
-            self._memory.finite.logical_and_(outs[-1])
-        self._cursor.add_(1)
+        call = self._compile(module, arguments)
+        targets = [leaves[i] for i in changed]
+        results, finite, cursor = self._results.tensors, self._memory.finite, self._cursor
+
+        # neither refers to this program, so that its graphs go with it and do not wait for the collector
+        def work() -> None:
+            with torch.no_grad():
+                values = call(*arguments)
+                _move(targets, values[: len(targets)])
+                _write(kind, values[len(targets) :], results, finite, cursor)
+
+        def warm_up() -> None:
+            cursor.zero_()  # each run moves it on
+            work()
+
+        graph = self._lanes.capture(work, warm_up, self._memory.pool)
+        self._works.append(work)
+        self._graphs[kind] = graph
 
     def _compile(self, module: torch.fx.GraphModule, arguments: Sequence[Tensor]) -> Call:
         if not self._compiled:
             return module
-        compiled: Call = torch.compile(module, fullgraph=True, dynamic=False)
+        compiled: Call = torch.compile(module, fullgraph=True, dynamic=False, options=OPTIONS)
         try:
             # what torch warns of is not for users: parts of its own, and that products could be rounded to 10 bits
             with warnings.catch_warnings(action="ignore"), torch.no_grad():
@@ -233,6 +238,23 @@ class Program:
             )
             return module
         return compiled
+
+
+def _nothing() -> None:
+    """Change nothing."""
+
+
+def _write(kind: int, outs: Sequence[Tensor], results: Sequence[Tensor], finite: Tensor, cursor: Tensor) -> None:
+    """Put an operation's results where the cursor is and move it on."""
+    if kind == FORGET:
+        return
+    served, loss = results
+    if kind != Kind.LEARN:
+        served.index_copy_(0, cursor, outs[0][None])
+    if kind != Kind.PREDICT_OBSERVE:
+        loss.index_copy_(0, cursor, outs[-2][None])
+        finite.logical_and_(outs[-1])
+    cursor.add_(1)
 
 
 def _own(t: Tensor, leaves: Sequence[Tensor]) -> Tensor:

@@ -1,13 +1,13 @@
 """Micro-batches of one network on a card: `python -m tests.benchmarks.gpu [--sizes 1,16,256,4096,16384] [--rounds 7]`.
 
-Three sides predict and learn the same rows on the same card: graphs (what the product runs), the same step called eagerly, and
-PyTorch as it is usually written (`nn.Module`, `torch.optim`, a copy there and one back each micro-batch; without our scaling of
-inputs). Throughput is that of a call with many micro-batches, latency that of one from its rows on the host to its predictions
-there; wall time, so the machine should be otherwise idle.
+Three sides predict and learn the same rows on the same card: graphs (what the product runs), the same step called operator by
+operator, and PyTorch as it is usually written (`nn.Module`, `torch.optim`, a copy there and one back each micro-batch; without
+our scaling of inputs). Throughput is that of a call with many micro-batches, latency that of one from its rows on the host to
+its predictions there; wall time, so the machine should be otherwise idle.
 
 Achievable is the longest of what one micro-batch cannot do without, each measured on the card first: its products at the rate
-of a large float32 product, its rows over the bus at the rate of a pinned copy, the state read and written at the rate of a copy
-on the card, and one launch.
+of a large float32 product, its rows over the bus at the rate of a pinned copy, and the state read and written in one launch: a
+copy of a block of its size, many queued behind each other (a few MiB stay in the card's cache, there as in the step).
 """
 
 import argparse
@@ -23,9 +23,10 @@ import torch
 
 from pipeline.bench.steps import RATE, Case, data, learner, names, network
 from streamnn.device import GraphEngine, check_device, describe_device
+from streamnn.device.trace import trace
 from streamnn.engine import Control
+from streamnn.flat import FlatStep
 from streamnn.operations import Kind, Operations, Rows
-from streamnn.step import Event
 
 CASES = (
     Case(8, (64, 64), 2, "layer", "adam"),
@@ -40,19 +41,17 @@ Call = Callable[[int], object]  # runs so many micro-batches, and returns when t
 
 @dataclass(frozen=True)
 class Limits:
-    """What a device can do: float32 operations/s, bytes/s to it and on it, seconds of a launch."""
+    """What a device can do: float32 operations/s, bytes/s to it."""
 
     flops: float
     bus: float
-    memory: float
-    launch: float
 
-    def least_s(self, case: Case, size: int, state_bytes: int) -> float:
-        """Return the time that one micro-batch takes at least."""
+    def least_s(self, case: Case, size: int, copy_s: float) -> float:
+        """Return the time that one micro-batch takes at least; `copy_s` is that of reading and writing the state."""
         widths = [case.inputs, *case.units, case.classes]
         weights = sum(a * b for a, b in pairwise(widths))
         rows = size * 8 * (case.inputs + case.classes)
-        return max(6 * weights * size / self.flops, rows / self.bus, 2 * state_bytes / self.memory, self.launch)
+        return max(6 * weights * size / self.flops, rows / self.bus, copy_s)
 
 
 def wait(device: torch.device) -> None:
@@ -61,15 +60,16 @@ def wait(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
-def timed(work: Callable[[], object], device: torch.device, times: int = 20) -> float:
-    """Median seconds of `work`."""
+def timed(work: Callable[[], object], device: torch.device, *, times: int = 20, queued: int = 1) -> float:
+    """Median seconds of `work`, of which so many are queued before the host waits."""
     took = []
     for _ in range(times + 3):
         wait(device)
         began = time.perf_counter()
-        work()
+        for _ in range(queued):
+            work()
         wait(device)
-        took.append(time.perf_counter() - began)
+        took.append((time.perf_counter() - began) / queued)
     return statistics.median(took[3:])
 
 
@@ -78,15 +78,18 @@ def limits(device: torch.device) -> Limits:
     n = 4096 if device.type == "cuda" else 512
     a = torch.randn(n, n, device=device)
     block = torch.zeros(1 << (28 if device.type == "cuda" else 22), dtype=torch.uint8, device=device)
-    other = torch.empty_like(block)
     host = torch.zeros(len(block), dtype=torch.uint8, pin_memory=device.type == "cuda")
-    tiny = torch.zeros(1, device=device)
     return Limits(
         flops=2 * n**3 / timed(lambda: a @ a, device),
         bus=len(block) / timed(lambda: block.copy_(host, non_blocking=True), device),
-        memory=2 * len(block) / timed(lambda: other.copy_(block), device),
-        launch=timed(lambda: tiny.add_(1), device),
     )
+
+
+def copied_s(size: int, device: torch.device) -> float:
+    """Return the seconds that a copy of so many bytes on a device takes, one of many."""
+    block = torch.zeros(size, dtype=torch.uint8, device=device)
+    other = torch.empty_like(block)
+    return timed(lambda: other.copy_(block), device, queued=500)
 
 
 def rows_of(case: Case, events: int) -> tuple[object, Rows]:
@@ -107,28 +110,43 @@ def graphs(case: Case, made: object, rows: Rows, size: int, device: torch.device
     def call(batches: int) -> object:
         nonlocal state
         listed = Operations.of([(Kind.PREDICT_LEARN, i * size, (i + 1) * size) for i in range(batches)])
-        state, results = engine.run(made.step, state, rows, listed, control)
+        part = slice(batches * size)
+        own = Rows(rows.x[part], rows.y[part], rows.number[part])
+        state, results = engine.run(made.step, state, own, listed, control)
         return results.served
 
     return call
 
 
 def eager(made: object, rows: Rows, size: int, device: torch.device) -> Call:
-    """Return our step on the device, called operator by operator; predictions are fetched for each micro-batch."""
-    step = made.step
-    state = {part: {name: t.to(device) for name, t in tensors.items()} for part, tensors in made.state.items()}
+    """Return our step on the device, called operator by operator; predictions are fetched for each micro-batch.
+
+    It is traced, so that it makes its tensors on the device without a mode of torch that every call would go through, and
+    without the work of autograd.
+    """
+    flat = FlatStep(made.step, made.state)
+    leaves = flat.flattened(made.state)
+    examples = [torch.zeros(shape, dtype=dtype) for shape, dtype in [*flat.rows(size), *flat.shared]]
+    function, count = flat.functions[Kind.PREDICT_LEARN], len(leaves)
+
+    def whole(*given: torch.Tensor) -> list[torch.Tensor]:
+        new, outs = function(given[:count], given[count:])
+        return [*new, *outs]
+
+    step = trace(whole, [*leaves, *examples], device)
+    state = [t.to(device) for t in leaves]
     x, y, number = (torch.from_numpy(a) for a in (rows.x, rows.y, rows.number))
+    plain = torch.from_numpy(made.features.plain).to(device)
+    valid = [torch.ones(size, dtype=torch.bool, device=device)] if size > 1 else []
+    rate = torch.tensor(RATE, dtype=made.step.dtype, device=device)
 
     def call(batches: int) -> object:
         nonlocal state
-        with torch.device(device):
-            plain = torch.from_numpy(made.features.plain).to(device)
-            valid, rate = torch.ones(size, dtype=torch.bool), torch.tensor(RATE, dtype=step.dtype)
-            no = torch.zeros((), dtype=torch.bool)
+        with torch.no_grad():
             for i in range(0, batches * size, size):
                 part = slice(i, i + size)
-                event = Event(x[part].to(device), y[part].to(device), valid, number[part].to(device), plain, rate, no)
-                state, served, loss = step.predict_learn(state, event)
+                fields = [*(t[part].to(device) for t in (x, y, number)), *valid, plain, rate]
+                *state, served, loss = step(*state, *fields)
                 served.cpu(), loss.cpu()
         return None
 
@@ -175,7 +193,7 @@ def measure(case: Case, size: int, device: torch.device, rounds: int, bound: Lim
         rates.append(batches * size / statistics.median(took))
         single = sorted(_seconds(lambda call=call: call(1)) for _ in range(10 * rounds))
         latencies.append((single[len(single) // 2], single[int(0.99 * (len(single) - 1))]))
-    share = bound.least_s(case, size, state_bytes) * rates[0] / size
+    share = bound.least_s(case, size, copied_s(state_bytes, device)) * rates[0] / size
     sizes = "-".join(map(str, (case.inputs, *case.units, case.classes)))
     told = " | ".join(f"{rate:,.0f}" for rate in rates)
     waits = " | ".join(f"{1e3 * a:.2f} / {1e3 * b:.2f}" for a, b in latencies)
@@ -205,8 +223,7 @@ def main(words: Sequence[str] | None = None) -> None:
     bound = limits(device)
     print(
         f"{describe_device(given.device)}, {datetime.datetime.now(datetime.UTC):%d %B %Y}, torch {torch.__version__}; float32"
-        f" {bound.flops / 1e12:.2f} TFLOP/s, bus {bound.bus / 1e9:.1f} GB/s, memory {bound.memory / 1e9:.0f} GB/s,"
-        f" launch {bound.launch * 1e6:.1f} us\n"
+        f" {bound.flops / 1e12:.2f} TFLOP/s, bus {bound.bus / 1e9:.1f} GB/s\n"
     )
     print(
         "| network | micro-batch | graphs, events/s | eager step | PyTorch | / eager | / PyTorch"

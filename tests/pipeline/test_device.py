@@ -46,6 +46,18 @@ def test_a_learner_refuses_too(monkeypatch):
     check_device("cpu")
 
 
+@pytest.mark.parametrize(("version", "fine"), [("2.12.1+cu130", False), ("2.13.0+cu130", True), ("2.13.1", True)])
+def test_a_card_needs_a_torch_whose_compiler_knows_our_settings(version, fine, monkeypatch):
+    """An older torch would fail at the first event; it is refused at start, with the version that is needed."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.__version__", version)
+    if fine:
+        check_device("cuda")
+    else:
+        with pytest.raises(ValueError, match=r"torch is 2\.12\.1\+cu130; use device cpu, or torch 2\.13 or newer"):
+            check_device("cuda")
+
+
 @pytest.fixture
 def card(monkeypatch):
     """A card that is none: graphs run on the host."""

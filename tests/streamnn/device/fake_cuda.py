@@ -5,12 +5,17 @@ operators of its capture with the memory they used, and runs them again. So an o
 needs, or a value that a capture has kept, shows in the results.
 """
 
+import gc
 import random
+import weakref
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+
+from streamnn.device import lanes
 
 
 class FakeCuda:
@@ -20,6 +25,7 @@ class FakeCuda:
         self.draw, self.eager = random.Random(seed), eager
         self.streams, self.current, self.syncs = [], [], 0
         self.captures, self.slow = 0, None  # one stream lags behind the others, another one after each wait of the host
+        self.graphs = weakref.WeakSet()
 
     def Stream(self):  # noqa: N802
         """Make a stream."""
@@ -32,7 +38,9 @@ class FakeCuda:
 
     def CUDAGraph(self):  # noqa: N802
         """Make an empty graph."""
-        return _Graph(self)
+        graph = _Graph(self)
+        self.graphs.add(graph)
+        return graph
 
     def graph_pool_handle(self):
         """Make a pool; here it is only looked at."""
@@ -48,7 +56,11 @@ class FakeCuda:
 
     @contextmanager
     def graph(self, graph, *, pool, stream, capture_error_mode):
-        """Keep what is called here."""
+        """Keep what is called here, under the conditions that a capture on a card has."""
+        assert not gc.isenabled(), "the collector could destroy a graph, which makes the capture invalid"
+        assert lanes._BUILDING.locked(), "another thread could compile meanwhile, and wait for the device"
+        assert torch.backends.cuda.matmul.fp32_precision == "ieee"
+        assert not torch.backends.cuda.matmul.allow_tf32  # torch raises where this contradicts the line above
         assert pool is not None
         assert capture_error_mode == "thread_local"
         self.captures += 1
@@ -57,6 +69,7 @@ class FakeCuda:
         with _Queueing(graph.work.append):
             yield
         self.current.pop()
+        assert graph.work, "torch warns of a graph without work"
 
     def drain(self):
         """Run everything."""

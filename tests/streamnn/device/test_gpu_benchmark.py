@@ -31,6 +31,7 @@ def test_without_a_card_it_says_so(monkeypatch):
 
 
 @pytest.mark.gpu
+@pytest.mark.timeout(1800)
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device: the benchmark was not run on a card")
 def test_on_a_card(capsys):
     """The table names the card."""

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch.fx import Interpreter
 
-from streamnn.device import GraphEngine
+from streamnn.device import GraphEngine, program
+from streamnn.device.lanes import Lanes
 from streamnn.device.trace import trace
 from streamnn.engine import EagerEngine
 from streamnn.flat import FORGET, FlatStep
@@ -154,6 +155,85 @@ def test_growth_and_cuts():
     assert same_state(again, whole)
 
 
+def test_a_kind_can_be_built_after_a_full_section(monkeypatch):
+    """What compiles a graph runs it once, on rows of the ring: not on those behind its end, where a full section leads."""
+    torch.set_num_threads(1)
+    monkeypatch.setattr(program, "SECTION_MOST", 2)
+    monkeypatch.setattr(torch, "compile", lambda module, **options: module)
+    case = build(NETWORKS["plain"], dtype=torch.float32, events=24)
+    listed = Operations.of([(Kind.PREDICT_LEARN, 0, 8), (Kind.PREDICT_LEARN, 8, 16), (Kind.PREDICT_OBSERVE, 16, 24)])
+    now = control(case, rate=0.001)
+    engine, want, got = GraphEngine(compiled=True), case.state, case.state
+    for first, last in ((0, 2), (2, 3)):
+        part = cut(listed, first, last)
+        want, expected, _ = EagerEngine()._run(case.step, want, case.rows, part, now)
+        got, found, _ = engine._run(case.step, got, case.rows, part, now)
+        np.testing.assert_allclose(found.served, expected.served, rtol=1e-5, atol=1e-5)
+    assert largest_difference(want, got)[0] < 1e-4
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_after_a_failed_build_the_next_call_begins_anew(at, monkeypatch):
+    """Out of memory while one of two kinds is built: the call raises, and the same call again gives the right results."""
+    torch.set_num_threads(1)
+    case, listed = build(NETWORKS["plain"], dtype=torch.float32, events=50), batched(50, (4,))
+    now, engine = control(case, rate=0.001), GraphEngine()
+    want, expected, _ = GraphEngine()._run(case.step, case.state, case.rows, listed, now)
+    whole, left, pools = program.trace, [at], []
+
+    def breaks(*given):
+        pools.append(engine._memory)
+        left[0] -= 1
+        if left[0] == -1:
+            raise torch.OutOfMemoryError
+        return whole(*given)
+
+    monkeypatch.setattr(program, "trace", breaks)
+    with pytest.raises(torch.OutOfMemoryError):
+        engine._run(case.step, case.state, case.rows, listed, now)
+    got, found, _ = engine._run(case.step, case.state, case.rows, listed, now)
+    assert bits(got) == bits(want)
+    np.testing.assert_array_equal(found.served, expected.served)
+    assert pools[at] is not pools[-1], "a pool whose graphs are gone must not be used again"
+
+
+def test_after_a_step_without_room_the_old_one_and_the_new_one_run(monkeypatch):
+    """There is no memory for another step's state: the engine runs neither step on the memory of the other."""
+    torch.set_num_threads(1)
+    cases = [build({**NETWORKS["plain"], "inputs": n}, dtype=torch.float32, events=20) for n in (3, 8)]
+    listed, engine = batched(20, (4,)), GraphEngine()
+    now = [control(case, rate=0.001) for case in cases]
+    want = [bits(GraphEngine()._run(c.step, c.state, c.rows, listed, n)[0]) for c, n in zip(cases, now, strict=True)]
+
+    def run(i):
+        return bits(engine._run(cases[i].step, cases[i].state, cases[i].rows, listed, now[i])[0])
+
+    def full(*given):
+        raise torch.OutOfMemoryError
+
+    assert run(0) == want[0]
+    for other, after in ((1, 0), (1, 1), (0, 1)):
+        with monkeypatch.context() as patched:
+            patched.setattr("streamnn.device.engine.Memory", full)
+            with pytest.raises(torch.OutOfMemoryError):
+                run(other)
+        assert run(after) == want[after]
+
+
+def test_large_records_move_beside_computing(monkeypatch):
+    """Of records larger than what may be on its way, the next section is queued before the host waits for the first."""
+    torch.set_num_threads(1)
+    monkeypatch.setattr(program, "SECTION_BYTES", 1)
+    monkeypatch.setattr(program, "HOST_BYTES", 1)
+    case, listed = build(NETWORKS["plain"], dtype=torch.float32, events=32), batched(32, (8,))
+    seen = []
+    queue, fetch = program.Program.queue, Lanes.fetch
+    monkeypatch.setattr(program.Program, "queue", lambda *given: (seen.append("queue"), queue(*given)))
+    monkeypatch.setattr(Lanes, "fetch", lambda *given: (seen.append("wait"), fetch(*given)))
+    GraphEngine()._run(case.step, case.state, case.rows, listed, control(case))
+    assert seen == ["wait", "queue", "queue", "wait", "queue", "queue", "wait"]
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_everything_in_a_graph_is_on_its_device(name):
     """A graph made for a device has no tensor of the host in it: a copy from there would break its capture.
@@ -184,12 +264,20 @@ def test_everything_in_a_graph_is_on_its_device(name):
         Strict(module).run(*[t.to(device) for t in [*leaves, *fields]])
 
 
+def test_the_compiler_knows_its_settings():
+    """This torch has what is set for its compiler, with another value by default."""
+    for name, value in program.OPTIONS.items():
+        assert getattr(torch._inductor.config, name) != value
+    assert set(program.OPTIONS) <= set(torch._inductor.list_options())
+
+
 @pytest.mark.heavy
 @pytest.mark.timeout(900)
-def test_compiled_graphs_equal_eager():
+@pytest.mark.parametrize("name", ["streaming", "dropout"])
+def test_compiled_graphs_equal_eager(name):
     """The same through `torch.compile`, as on a card, where it compiles for the host."""
     torch.set_num_threads(1)
-    case, listed = build(NETWORKS["streaming"], dtype=torch.float32, events=40), batched(40, (8,))
+    case, listed = build(NETWORKS[name], dtype=torch.float32, events=40), batched(40, (8,))
     now = control(case, rate=0.001)
     want, expected, _ = EagerEngine()._run(case.step, case.state, case.rows, listed, now)
     got, found, _ = GraphEngine(compiled=True, least=8)._run(case.step, case.state, case.rows, listed, now)

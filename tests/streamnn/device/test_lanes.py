@@ -1,11 +1,15 @@
 """What is queued on a device's streams is ordered by its events: whenever it runs, results are those of the host, bit for bit."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import torch
 
 from streamnn.device import GraphEngine, program
 from streamnn.device.lanes import CudaLanes
+from streamnn.flat import FORGET
 from streamnn.operations import Kind, Operations
 from tests.streamnn.device.fake_cuda import FakeCuda, host
 from tests.streamnn.native.networks import build
@@ -143,6 +147,7 @@ def test_rows_beyond_the_hosts_room_wait(short_sections, monkeypatch):
     """A call with more rows than may be on their way at a time gives the same results; the host waits more often."""
     want = Played(None).again()
     monkeypatch.setattr(program, "HOST_BYTES", 1)
+    monkeypatch.setattr(program, "SECTION_MOST", 1)
     fake = FakeCuda(2, 0.3)
     assert Played(CudaLanes(fake)).again() == want
     assert fake.syncs > 6
@@ -156,3 +161,78 @@ def test_no_operations():
     assert sound
     assert bits(state) == bits(played.case.state)
     assert np.isnan(results.served).all()
+
+
+def test_graphs_go_with_their_engine(short_sections):
+    """An engine that nobody needs gives its graphs back at once, not when the collector happens to run."""
+    fake = FakeCuda(4)
+    played = Played(CudaLanes(fake))
+    played.again()
+    fake.drain()
+    assert len(fake.graphs) == fake.captures > 0
+    engine = weakref.ref(played.engine)
+    gc.disable()
+    try:
+        del played
+        assert engine() is None
+        assert not fake.graphs
+    finally:
+        gc.enable()
+
+
+def test_what_is_dead_is_collected_before_a_capture(short_sections):
+    """Graphs in a cycle of references are destroyed before a capture, not during it; the collector is left as it was."""
+    fake, dead = FakeCuda(5), []
+
+    class Cycle:
+        """Refers to itself."""
+
+    cycle = Cycle()
+    cycle.itself = cycle
+    weakref.finalize(cycle, lambda: dead.append(fake.captures))
+    gc.disable()
+    try:
+        del cycle
+        Played(CudaLanes(fake)).again()
+        assert dead == [0]
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+    Played(CudaLanes(fake)).again()
+    assert gc.isenabled()
+
+
+def precision():
+    """What a process has chosen for products of float32: in the newer way, and in the older one where torch tells."""
+    try:
+        return torch.backends.cuda.matmul.fp32_precision, torch.get_float32_matmul_precision()
+    except RuntimeError:
+        return torch.backends.cuda.matmul.fp32_precision, None
+
+
+def test_products_are_captured_in_full_precision(short_sections):
+    """What a process has chosen for products does not hold for graphs, and holds again afterwards; torch has two ways."""
+    matmul = torch.backends.cuda.matmul
+    before = precision()
+    try:
+        for older, newer in (("highest", "none"), ("high", "tf32"), ("highest", "tf32")):
+            torch.set_float32_matmul_precision(older)
+            matmul.fp32_precision = newer
+            chosen, fake = precision(), FakeCuda(6)
+            played = Played(CudaLanes(fake))
+            played.run(played.case.state, 0, 1)  # the simulated capture looks at it
+            assert fake.captures
+            assert precision() == chosen
+    finally:
+        torch.set_float32_matmul_precision(before[1])
+        matmul.fp32_precision = before[0]
+
+
+def test_an_optimizer_with_nothing_to_forget_has_no_graph(short_sections):
+    """SGD with momentum keeps its velocity after a drift: no graph is captured for that, and nothing changes."""
+    fake = FakeCuda(7)
+    played = Played(CudaLanes(fake))
+    played.again()
+    built = [program.kinds for program in played.engine._programs.values()]
+    assert sum(FORGET in kinds for kinds in built) > 0
+    assert fake.captures == sum(len(kinds - {FORGET}) for kinds in built)
