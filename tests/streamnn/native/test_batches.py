@@ -80,6 +80,44 @@ def test_native_equals_eager(name):
     np.testing.assert_allclose(found.loss, expected.loss, rtol=1e-8, atol=1e-8)
 
 
+def own_rows(case, listed, i):
+    """The rows of an operation alone, and it over them."""
+    first, last = int(listed.start[i]), int(listed.stop[i])
+    rows = Rows(case.rows.x[first:last], case.rows.y[first:last], case.rows.number[first:last])
+    return rows, Operations.of([(Kind(int(listed.kind[i])), 0, last - first)])
+
+
+LATE = [
+    (Kind.PREDICT_OBSERVE, 0, 5), (Kind.PREDICT_LEARN, 5, 11), (Kind.LEARN, 0, 5), (Kind.PREDICT_OBSERVE, 11, 19),
+    (Kind.PREDICT_OBSERVE, 19, 26), (Kind.LEARN, 11, 19), (Kind.PREDICT_LEARN, 26, 32), (Kind.LEARN, 19, 26),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["streaming", "values"])
+def test_micro_batches_whose_labels_come_late(name):
+    """Steps that only learn, of padded and whole micro-batches, agree to 1e-5; one call gives the bits of many."""
+    torch.set_num_threads(1)
+    case, listed = build(NETWORKS[name], dtype=torch.float32, events=32), Operations.of(LATE)
+    native, eager, now = NativeEngine(), EagerEngine(), control(case)
+    whole, served, _ = native._run(case.step, case.state, case.rows, listed, now)
+    state = alone = case.state
+    for i, (kind, first, last) in enumerate(LATE):
+        rows, op = own_rows(case, listed, i)
+        want, expected, sound = eager._run(case.step, state, rows, op, now)
+        got, found, fine = native._run(case.step, state, rows, op, now)
+        assert sound
+        assert fine
+        worst, place = largest_difference(want, got)
+        assert worst < 1e-5, (i, place)
+        np.testing.assert_allclose(found.served, expected.served, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(found.loss, expected.loss, rtol=1e-5, atol=1e-5)
+        state, (alone, results, _) = want, native._run(case.step, alone, rows, op, now)
+        wanted = np.full_like(results.served, np.nan) if kind == Kind.LEARN else served.served[first:last]
+        np.testing.assert_array_equal(results.served, wanted)
+    assert bits(alone) == bits(whole)
+    assert native.compilations == 1
+
+
 @pytest.mark.parametrize("name", ["plain", "streaming"])
 def test_cuts_and_resumption_change_no_bit(name, monkeypatch):
     """One call, a call for each micro-batch, and a new engine on a copied state in between give the same bits."""
@@ -95,9 +133,7 @@ def test_cuts_and_resumption_change_no_bit(name, monkeypatch):
     for i in range(len(listed)):
         if i in (3, 7):
             state = {part: {k: t.contiguous().clone() for k, t in named.items()} for part, named in state.items()}
-        first, last = int(listed.start[i]), int(listed.stop[i])
-        own = Rows(case.rows.x[first:last], case.rows.y[first:last], case.rows.number[first:last])
-        op = Operations.of([(Kind(int(listed.kind[i])), 0, last - first)])
+        own, op = own_rows(case, listed, i)
         state, results, _ = native._run(case.step, state, own, op, now)
         parts.append(results.served)
     assert bits(state) == bits(whole)
