@@ -58,7 +58,7 @@ class LabelTrail:
             offsets: [K] int64, numbers of the records of the events, ascending.
         """
         runs, told = self._runs, dict[int, list[LabelRun]]()
-        for row, offset in enumerate(offsets.tolist()):
+        for row, offset in enumerate(offsets.tolist() if runs else ()):
             if not runs:
                 break
             listed = list[LabelRun]()

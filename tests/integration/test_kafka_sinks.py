@@ -1,6 +1,7 @@
 """Predictions and dead letters on a real broker: what is written, and once."""
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from connectors.errors import SinkError
 from connectors.kafka import Delivery, FencedError, KafkaDeadLetters, KafkaPredictions, Transaction
 from connectors.kafka.client import Library, LogError, Outgoing, Partition
-from connectors.records import DeadLetter, Origin, Predictions, Record
+from connectors.records import DeadLetter, LabelRun, Origin, Predictions, Record
 from tests.integration import helpers
 
 
@@ -107,6 +108,19 @@ def test_a_prediction_says_what_and_of_which_event(client: Library, bootstrap: s
     }
     assert [r.origin.partition for r in found[:3] if r.origin is not None] == [0, 1, 0]
     assert [r.key for r in found] == [None, None, None, b"k3"]
+
+
+def test_a_prediction_tells_of_the_labels_before_its_event(client: Library, bootstrap: str) -> None:
+    """Runs of label records stand in its headers, and where the process began; a prediction with none to tell has neither."""
+    topic = helpers.topic(bootstrap)
+    sink = KafkaPredictions(Delivery(client), topic, model="m")
+    sink.truncate(0)
+    sink.write(replace(predictions(0, 3), told={1: [LabelRun(90, 0, 7, 3), LabelRun(93, 1, 12, 1)]}, since=88))
+    sink.flush()
+    sink.close()
+    found = [dict(record.headers) for record in helpers.everything(client, topic)]
+    assert [headers.get("streamnn-labels") for headers in found] == [None, b"90:0:7:3,93:1:12:1", None]
+    assert [headers.get("streamnn-since") for headers in found] == [None, b"88", None]
 
 
 def test_a_dead_letter_has_everything_of_its_record(client: Library, bootstrap: str) -> None:
