@@ -20,7 +20,7 @@ class Client:
     def __init__(self):
         self.reports = []
 
-    def produce(self, *_args, on_delivery, **_settings):
+    def produce(self, _topic, _value, _key, _partition, _callback, on_delivery, *_more):
         self.reports.append(on_delivery)
 
     def poll(self, _timeout_s):
