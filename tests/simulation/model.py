@@ -64,7 +64,7 @@ class Memory:
 class ExactModel(Model):
     """A `Model` with one input, the code of an event, and one target."""
 
-    engine, compilations, parameters, head = "exact", 0, 0, _HEAD
+    engine, device, compilations, parameters, head = "exact", "cpu", 0, 0, _HEAD
 
     def __init__(self):
         self.features, self.targets, self.growths = FeatureIndex(), TargetIndex(TARGETS), {}

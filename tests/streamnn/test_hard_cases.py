@@ -136,7 +136,7 @@ def test_engines_agree_with_accumulated_gradients():
 @pytest.mark.heavy
 @pytest.mark.parametrize(
     ("name", "normalizer"),
-    # half of the pairs: all of them meet in the covering set of native/test_covering.py
+    # half of the pairs: on plainer streams all meet in the covering set of native/test_covering.py, with hidden layers
     [(name, one) for i, name in enumerate(OPTIMIZERS) for j, one in enumerate(NORMALIZERS) if (i + j) % 2 == 0],
 )
 def test_engines_agree_for_all_parts(name, normalizer):

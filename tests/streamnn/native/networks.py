@@ -1,6 +1,7 @@
 """Small networks of every kind, and the events to run them on: a pairwise covering set.
 
-A covering set holds every pair of choices of any two settings in at least one network.
+A covering set holds every pair of choices of any two settings in at least one network where both do something: without
+hidden layers there is nothing to normalise, activate, drop out or skip, and without a value as target no loss of values.
 """
 
 import itertools
@@ -40,32 +41,48 @@ SETTINGS = {
     "horizon": [0, 40],
     "inputs": [3, 8],
 }
+# settings that do something only where another has one of these values
+HIDDEN, VALUES = ("units", ((5,), (8, 3))), ("head", ("value", "mixed"))
+NEEDS = {**dict.fromkeys(("normalizer", "activation", "dropout", "skip"), HIDDEN), "loss": VALUES}
 
 Choice = dict[str, object]
 
 
+def at_work(choice):
+    """The settings of a (part of a) choice that do something."""
+    return [n for n in choice if n not in NEEDS or choice.get(NEEDS[n][0]) in (None, *NEEDS[n][1])]
+
+
+def meeting(choice):
+    """Every two settings of a choice that both do something, with their values, in either order."""
+    return {(a, choice[a], b, choice[b]) for a, b in itertools.permutations(at_work(choice), 2)}
+
+
 def covering(seed):
-    """A list of choices in which every two values of any two settings meet."""
+    """A list of choices in which every two values of any two settings meet, where there is a network in which both work."""
     draw = random.Random(seed)
-    names = list(SETTINGS)
-    unmet = {
+    pairs = [
         (a, x, b, y)
-        for a, b in itertools.permutations(names, 2)
-        for x in range(len(SETTINGS[a]))
-        for y in range(len(SETTINGS[b]))
-    }
-    found = []
+        for (a, values), (b, others) in itertools.permutations(SETTINGS.items(), 2)
+        for x, y in itertools.product(values, others)
+        if len(at_work({a: x, b: y})) == 2
+    ]
+    unmet, found = set(pairs), []
     while unmet:
-        a, x, b, y = min(unmet) if draw.random() < 0.5 else max(unmet)
+        a, x, b, y = next(pair for pair in pairs[:: draw.choice((1, -1))] if pair in unmet)
         row = {a: x, b: y}
-        rest = [n for n in names if n not in row]
+        rest = [n for n in SETTINGS if n not in row]
         draw.shuffle(rest)
-        for name in rest:  # each further setting takes the value that meets most partners for the first time
-            gains = [sum((name, v, n, w) in unmet for n, w in row.items()) for v in range(len(SETTINGS[name]))]
-            best = [v for v, gain in enumerate(gains) if gain == max(gains)]
-            row[name] = draw.choice(best)
-        unmet -= {(a, row[a], b, row[b]) for a, b in itertools.permutations(names, 2)}
-        found.append({name: SETTINGS[name][row[name]] for name in names})
+        rest.sort(key=lambda name: name not in (HIDDEN[0], VALUES[0]))  # first what others need
+        for name in rest:  # takes the value that meets most partners for the first time, or else leaves most at work
+            gains = {}
+            for v in SETTINGS[name]:
+                working = at_work({**row, name: v})
+                new = sum((name, v, n, row[n]) in unmet for n in working if n != name) if name in working else 0
+                gains[v] = (a in working and b in working, new, len(working))
+            row[name] = draw.choice([v for v, gain in gains.items() if gain == max(gains.values())])
+        unmet -= meeting(row)
+        found.append({name: row[name] for name in SETTINGS})
     return found
 
 

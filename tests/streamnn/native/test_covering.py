@@ -3,6 +3,8 @@
 Step by step from the same state in float32; end to end in float64. The default suite runs part of the set.
 """
 
+from itertools import combinations, product
+
 import numpy as np
 import pytest
 import torch
@@ -11,11 +13,14 @@ from hypothesis import strategies as st
 
 from streamnn.engine import Control, EagerEngine
 from streamnn.native import NativeEngine
+from streamnn.normalizers import NORMALIZERS
 from streamnn.operations import Kind, Operations, Results, Rows
+from streamnn.optimizers import OPTIMIZERS
+from tests.streamnn.native import networks
 from tests.streamnn.native.networks import SETTINGS, build, covering, largest_difference
 from tests.streamnn.native.tape import Tape
 
-CHOICES = covering(1)
+CHOICES = covering(29)  # a short set, of which few hold every value
 FEW = 24  # networks in the default suite
 EVENTS = 2000  # of a long run
 TAPED = 100  # of them the eager engine runs itself, at least
@@ -26,12 +31,39 @@ def _name(choice):
 
 
 def _few(choices):
-    return choices[:: len(choices) // FEW]
+    return [choices[i * len(choices) // FEW] for i in range(FEW)]
 
 
 def _marked(choices):
     few = [_name(c) for c in _few(choices)]
     return [pytest.param(c, id=_name(c), marks=[] if _name(c) in few else [pytest.mark.heavy]) for c in choices]
+
+
+def test_every_two_settings_meet_where_both_do_something():
+    """Normalisers, activations and dropout in networks with hidden layers, losses of values with values as targets."""
+    met = set()
+    for choice in CHOICES:
+        idle = set() if choice["units"] else {"normalizer", "activation", "dropout", "skip"}
+        idle |= set() if choice["head"] in ("value", "mixed") else {"loss"}
+        met |= {frozenset(pair) for pair in combinations([item for item in choice.items() if item[0] not in idle], 2)}
+    never = {("units", ()): ("normalizer", "activation", "dropout", "skip")}
+    never |= {("head", head): ("loss",) for head in ("binary", "labels", "classes", "two classes")}
+    for (a, values), (b, others) in combinations(SETTINGS.items(), 2):
+        for x, y in product(values, others):
+            if b not in never.get((a, x), ()) and a not in never.get((b, y), ()):
+                assert frozenset(((a, x), (b, y))) in met, f"{a} {x} and {b} {y}"
+
+
+def test_every_value_of_every_setting_is_in_the_default_suite():
+    """The networks that always run hold each optimizer, normaliser and so on at least once."""
+    for name, values in SETTINGS.items():
+        assert {*values} == {choice[name] for choice in _few(CHOICES)}, name
+
+
+def test_every_optimizer_and_normaliser_is_among_the_settings():
+    """So every two of them meet in the set, in a network with hidden layers."""
+    assert set(SETTINGS["normalizer"]) == {*NORMALIZERS}
+    assert {type(one) for one in networks.OPTIMIZERS.values()} == {*OPTIMIZERS.values()}
 
 
 def control(case, *, rate=1e-3, clear=False):
