@@ -39,14 +39,15 @@ def call(
     numbers = (ctypes.c_int64 * len(sizes))(*sizes)
     values = (ctypes.c_double * len(reals))(*reals)
     kind, start, stop = (np.ascontiguousarray(a) for a in (operations.kind, operations.start, operations.stop))
-    _run_of(name)(
+    run_of(name)(
         len(operations), address(kind), address(start), address(stop),
         ctypes.addressof(numbers), ctypes.addressof(pointers), ctypes.addressof(values),
     )  # fmt: skip
 
 
 @cache
-def _run_of(name: str) -> Callable[..., None]:
+def run_of(name: str) -> Callable[..., None]:
+    """Return the function of a part; the lock of the interpreter is released while it runs."""
     run = library(name).run
     run.restype = None
     run.argtypes = [ctypes.c_int64] + [ctypes.c_void_p] * 6

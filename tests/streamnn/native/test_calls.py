@@ -113,13 +113,9 @@ def test_other_threads_run_during_a_call_of_the_pool(monkeypatch):
     """Likewise while a part of the pool runs."""
     learner = pool()
     rows = encoded(learner, 10_000)
-    real = pool_native.library
-    clocked = Clocked(real("net").run)
-
-    class Library:
-        run = clocked
-
-    monkeypatch.setattr(pool_native, "library", lambda name: Library if name == "net" else real(name))
+    real = pool_native.run_of
+    clocked = Clocked(real("net"))
+    monkeypatch.setattr(pool_native, "run_of", lambda name: clocked if name == "net" else real(name))
     assert progress(clocked, lambda: learner.run(rows, singles(len(rows)), rate=0.001)) > 0
 
 
