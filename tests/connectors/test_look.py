@@ -140,6 +140,29 @@ def test_generators_are_seeded():
     assert len(first_events("synth:RandomRBF?n_features=3").events[0][1]) == 4
 
 
+def sea_rule(events, limit):
+    """Tell of which events the label is that of the rule with this limit."""
+    return [event["target"] == (event["0"] + event["1"] > limit) for _, event in events]
+
+
+def test_a_concept_that_changes():
+    """One generator up to an event, the next from there on; gradually, both are mixed around it; other inputs, same seed."""
+    found = first_events("synth:SEA -> SEA?variant=2 @ 300 -> SEA?variant=1@600", 1, events=900).events
+    for first, limit in ((0, 8), (300, 7), (600, 9)):
+        assert all(sea_rule(found[first : first + 300], limit))
+        for other in {7, 8, 9} - {limit}:
+            assert not all(sea_rule(found[first : first + 300], other))
+    inputs = [event["0"] for _, event in found]
+    assert len(set(inputs)) == len(inputs)  # the second concept does not begin with the inputs of the first
+    mixed = first_events("synth:SEA -> SEA?variant=2 @ 450 ~ 300", 1, events=900).events
+    old, new = (sea_rule(mixed, limit) for limit in (8, 7))
+    assert all(old[:150])
+    assert all(new[750:])
+    assert not all(old[300:450])  # some of the new one before its middle
+    assert not all(new[450:600])  # and some of the old one after it
+    assert mixed == first_events("synth:SEA -> SEA?variant=2 @ 450 ~ 300", 1, events=900).events
+
+
 def test_moments_of_river(tmp_path):
     """Moments of river's data sets are moments, in UTC."""
     assert first_events("river:WaterFlow").events[0][1]["Time"] == "2022-03-20T10:00:00.000000"
@@ -151,6 +174,11 @@ WRONG = {
     "synth:Agraval": "Did you mean Agrawal",
     "synth:Agrawal?classification_funktion=2": "no parameter 'classification_funktion'.*classification_function",
     "synth:Agrawal?classification_function=77": "cannot be read",
+    "synth:SEA -> SEA": r"'SEA' does not say when it begins; expected NAME @ EVENT",
+    "synth:SEA -> SEA @ soon": "does not say when it begins",
+    "synth:SEA -> SEA @ 20 -> SEA @ 10": "in the order in which they begin",
+    "synth:SEA -> LED @ 20": "the same task and number of features",
+    "synth:SEA -> SAE @ 20": "Did you mean SEA",
     "river:Higgs": "has not been downloaded.*download",
     "data.cvs": r"no stream that can be read.*Did you mean \.csv",
     "data.gz": "no stream that can be read",

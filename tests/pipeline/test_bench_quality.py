@@ -9,7 +9,7 @@ import pytest
 from pipeline.__main__ import main
 from pipeline.bench.quality import learners
 from pipeline.bench.quality.plots import curve_picture
-from pipeline.bench.quality.streams import given, read
+from pipeline.bench.quality.streams import given, read, synthetic
 from pipeline.scores import Outcome, Scores, Target
 
 
@@ -57,10 +57,27 @@ def test_a_stream_of_the_user(write, tmp_path, capsys):
 
 
 def test_without_streams_there_are_some(write, tmp_path, capsys):
-    """One that comes with river and four generated ones, each of the length asked for."""
+    """One that comes with river and nine generated ones, each of the length asked for."""
     assert quality("--rows", "40", "--learners", "no_change") == 0
     rows = re.findall(r"^\| (\w+) \| 40 \|", capsys.readouterr().out.split("| kappa |")[0], re.MULTILINE)
-    assert len(set(rows)) == 5
+    assert len(set(rows)) == 10
+
+
+@pytest.mark.parametrize("generated", synthetic(), ids=lambda stream: stream.name)
+def test_generated_streams_move(generated):
+    """What the first quarter teaches is true of what comes next, and less so at the end."""
+    events = read(generated, 6000, 0)
+    x, y = np.array([list(row.values()) for row in events.x], dtype=float), np.array(events.y)
+    known = 1500
+    x = (x - x[:known].mean(axis=0)) / (x[:known].std(axis=0) + 1e-9)
+
+    def right(first, last):
+        """How often most of the nearest 15 of the first quarter have the label."""
+        near = ((x[first:last, None] - x[None, :known]) ** 2).sum(axis=2).argpartition(15, axis=1)[:, :15]
+        votes = (y[near][:, :, None] == np.arange(events.classes)).sum(axis=1)
+        return (votes.argmax(axis=1) == y[first:last]).mean()
+
+    assert right(5600, 6000) < right(1500, 1900) - 0.02
 
 
 def test_values_and_label_sets_have_their_own_learners(write, tmp_path, capsys):
