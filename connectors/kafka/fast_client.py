@@ -307,14 +307,14 @@ class FastWriter:
         """Take a record."""
         number = self._given
         try:
-            # by position: topic, value, key, partition, callback, on_delivery, timestamp (0 = now), headers
+            # by position: topic, value, key, partition, callback, the same by another name, timestamp (0 = now), headers
             self._producer.produce(
                 record.topic,
                 record.value,
                 record.key,
                 _BY_KEY if record.partition is None else record.partition,
-                None,
                 partial(self._done, number),
+                None,
                 record.timestamp_ms or 0,
                 list(record.headers),
             )

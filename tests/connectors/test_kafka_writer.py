@@ -20,8 +20,8 @@ class Client:
     def __init__(self):
         self.reports = []
 
-    def produce(self, _topic, _value, _key, _partition, _callback, on_delivery, *_more):
-        self.reports.append(on_delivery)
+    def produce(self, _topic, _value, _key, _partition, callback, *_more):
+        self.reports.append(callback)
 
     def poll(self, _timeout_s):
         return 0
