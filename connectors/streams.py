@@ -37,7 +37,7 @@ class StreamSpec:
     Attributes:
         source: a path that ends in .csv, .tsv, .jsonl, .ndjson, .parquet, .libsvm or .svm, each also with .gz behind;
             `river:NAME`, a data set of river; `synth:NAME`, an endless generator of river, with parameters as in
-            `synth:Agrawal?classification_function=2`.
+            `synth:Agrawal?classification_function=2`; several, one after the other, as in `connectors.river_streams`.
         delimiter: between the fields of a CSV line; a .tsv file has tabs whatever is said here.
         follow: wait for more at the end of a file (CSV and JSON Lines), and go on with a new file of its name.
         max_record_bytes: longer records are refused.

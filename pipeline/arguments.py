@@ -42,7 +42,8 @@ Replay a recorded stream: predict every event, score the prediction, learn the l
 scores are printed beside those of simple baselines, which any model should beat.
 
 STREAM is a file (.csv, .jsonl, .parquet, .libsvm, each also .gz), river:NAME (a stream that comes with river, such as
-river:Phishing) or synth:NAME (one of river's generators, such as synth:Agrawal; endless, so give --limit).
+river:Phishing) or synth:NAME (one of river's generators, such as synth:Agrawal; endless, so give --limit; one whose
+concept changes is "synth:SEA -> SEA?variant=2 @ 3000", or "@ 3000 ~ 500" for a change that takes 500 events).
 
 A recording of a topic (.records.jsonl, also .gz; see `streamnn record`) is replayed with the configuration of the run
 that read the topic: --config CONFIG.toml. What is written then is what the command line names, and nothing else: the
@@ -81,7 +82,7 @@ QUALITY = """\
 Compare predictions: our presets beside river's learners with their defaults, each event predicted before its label is
 learned. Tables of metrics, time and memory, with mean ranks, go to stdout as Markdown. STREAM is what `streamnn replay`
 would be told, in quotes; all of one kind (classes, values, or label sets). Without STREAM: a stream that comes with river
-and four generated ones whose concept moves. Results are kept: stopped, it goes on where it was; asked again, it is quick.
+and nine generated ones whose concept moves. Results are kept: stopped, it goes on where it was; asked again, it is quick.
 
   streamnn bench quality "stream.csv --target price"
   streamnn bench quality "synth:SEA --target target" --learners fast,arf,majority --seeds 3 --output out

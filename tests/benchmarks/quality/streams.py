@@ -46,7 +46,6 @@ NEW = (
     ("mnist_test", "mnist_test.csv.gz --target label --task multiclass"),
     ("waveform", "synth:Waveform?has_noise=True --target target --task multiclass"),
     ("random_tree", "synth:RandomTree?n_classes=4 --target target --task multiclass"),
-    ("agrawal", "synth:Agrawal?classification_function=6&perturbation=0.05 --target target"),
     ("mixed", "synth:Mixed --target target"),
     ("stagger", "'synth:STAGGER -> STAGGER?classification_function=1 @ 2000' --target target"),
 )
