@@ -43,7 +43,7 @@ scores are printed beside those of simple baselines, which any model should beat
 
 STREAM is a file (.csv, .jsonl, .parquet, .libsvm, each also .gz), river:NAME (a stream that comes with river, such as
 river:Phishing) or synth:NAME (one of river's generators, such as synth:Agrawal; endless, so give --limit; one whose
-concept changes is "synth:SEA -> SEA?variant=2 @ 3000", or "@ 3000 ~ 500" for a change that takes 500 events).
+concept changes is "synth:SEA->SEA?variant=2@3000", or "@3000~500" for a change that takes 500 events).
 
 A recording of a topic (.records.jsonl, also .gz; see `streamnn record`) is replayed with the configuration of the run
 that read the topic: --config CONFIG.toml. What is written then is what the command line names, and nothing else: the
