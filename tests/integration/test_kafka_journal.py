@@ -128,7 +128,7 @@ def recorded(folder, order):
 @pytest.mark.parametrize(
     ("apart", "order", "delivery", "client"),
     [
-        (True, "arrival", "at_least_once", "kafka-python"),
+        pytest.param(True, "arrival", "at_least_once", "kafka-python", marks=pytest.mark.heavy),
         (True, "timestamp", "transactional", "kafka-python"),
         pytest.param(True, "arrival", "transactional", "confluent-kafka", marks=pytest.mark.heavy),
         pytest.param(True, "timestamp", "at_least_once", "confluent-kafka", marks=pytest.mark.heavy),

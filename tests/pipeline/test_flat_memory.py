@@ -16,8 +16,8 @@ import pytest
 
 from tests.pipeline.helpers import ROOT
 
-POOL_EVENTS = int(os.environ.get("STREAMNN_POOL_EVENTS", "200000"))
-MOST_MB = 8.0  # of a million events: 10 bytes for each after the start
+POOL_EVENTS = int(os.environ.get("STREAMNN_POOL_EVENTS", "100000"))
+MOST_MB = 5.0
 START = 0.2  # of the predictions
 BLOCK = 10_000
 
@@ -87,7 +87,7 @@ def resident_mb(pid):
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux to tell the memory of a process")
 @pytest.mark.parametrize("name", STREAMS)
 def test_memory_of_a_replay_is_flat(tmp_path, name):
-    """Once a fifth of the predictions is written, memory grows by less than 8 MB to the end."""
+    """Once a fifth of the predictions is written, memory does not rise: its least comes back, whatever is taken in between."""
     long, out, samples = STREAMS[name], tmp_path / "p.csv", []
     source = "synth:SEA"
     if long.columns:
@@ -110,5 +110,6 @@ def test_memory_of_a_replay_is_flat(tmp_path, name):
         assert sum(1 for _ in lines) == long.events + 1
     print(f"{name}, {long.events} events: MB {samples[:: max(len(samples) // 12, 1)]}")
     late = [held for size, held in samples if size >= START * out.stat().st_size]
-    assert len(late) > 10
-    assert max(late) - late[0] < MOST_MB, late
+    third = len(late) // 3
+    assert third > 3
+    assert min(late[-third:]) - min(late[:third]) < MOST_MB, late
