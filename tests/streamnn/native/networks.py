@@ -142,7 +142,10 @@ def _labels(head, x, rng):
 
 
 def largest_difference(a, b):
-    """The largest difference between two states, as a share of 1 + size, and where it is."""
+    """The largest difference between two states, as a share of 1 + the largest number of its tensor, and where it is.
+
+    Not of the number itself: what centred RMSprop divides by, or COCOB adds up, is the difference of larger ones.
+    """
     worst, place = 0.0, ""
     for part, tensors in a.items():
         for name, t in tensors.items():
@@ -153,7 +156,8 @@ def largest_difference(a, b):
                 assert torch.equal(t, u), f"{part}.{name}: {t} and {u}"
             elif t.numel():
                 assert torch.equal(t.isnan(), u.isnan()), f"{part}.{name}"
-                d = ((t - u).abs() / (1 + t.abs())).nan_to_num(0.0).max().item()
+                size = 1 + t.abs().nan_to_num(0.0, posinf=0.0).max()
+                d = ((t - u).abs() / size).nan_to_num(0.0).max().item()
                 if d > worst:
                     worst, place = d, f"{part}.{name}"
     return worst, place
