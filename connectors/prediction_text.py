@@ -178,8 +178,12 @@ def _tokens(column: Column) -> list[str]:
     """Return K numbers as text, NaN as null."""
     if not len(column):
         return []
-    text = orjson.dumps(np.ascontiguousarray(column), option=orjson.OPT_SERIALIZE_NUMPY)
-    return text[1:-1].decode().split(",")
+    return number_text(column).decode().split(",")
+
+
+def number_text(column: Column) -> bytes:
+    """Return K numbers as text with commas between them, NaN as null."""
+    return orjson.dumps(np.ascontiguousarray(column), option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
 
 
 def _json(label: object) -> str:

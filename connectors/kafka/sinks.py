@@ -31,12 +31,11 @@ from itertools import islice, repeat
 from typing import Any
 
 import numpy as np
-import orjson
 
 from connectors.errors import SinkError
 from connectors.kafka.client import Outgoing
 from connectors.kafka.delivery import Channel
-from connectors.prediction_text import as_json_values
+from connectors.prediction_text import as_json_values, number_text
 from connectors.records import DeadLetter, IntArray, LabelRun, Predictions, Record
 
 _KEPT_BYTES = 4_096  # of the value of a dead letter that is too large for the topic
@@ -80,7 +79,7 @@ class KafkaPredictions:
         self._halfway = (None, 0)
 
     def _outgoing(self, item: Predictions) -> Iterator[Outgoing]:
-        """Make the records column by column, several times as fast as one by one."""
+        """Make the records column by column: one by one they take half as long again."""
         records = list(item.records)
         same = partial(repeat, times=len(records))
         cuts = ",".join(f"{cut.partition}:{cut.offset}" for cut in item.cuts)
@@ -171,7 +170,7 @@ class KafkaDeadLetters:
 
 
 def _places(records: Sequence[Record], numbers: IntArray) -> list[Iterator[tuple[str, bytes]]]:
-    """Return the headers of `_place` for K records, a column each; all or none of them have an origin."""
+    """Return the headers that say where K records lie, and their numbers, a column each; all have an origin, or none."""
     numbered, name = _digits(numbers), partial(repeat, times=len(records))
     origins = [record.origin for record in records if record.origin is not None]
     if len(origins) < len(records):
@@ -188,18 +187,12 @@ def _places(records: Sequence[Record], numbers: IntArray) -> list[Iterator[tuple
 
 def _digits(numbers: IntArray) -> list[bytes]:
     """Return each number as text."""
-    if not len(numbers):
-        return []
-    return orjson.dumps(np.ascontiguousarray(numbers), option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
+    return number_text(numbers).split(b",") if len(numbers) else []
 
 
 def _place(record: Record, number: int) -> tuple[tuple[str, bytes], ...]:
     """Return the headers that say where a record lies, and its number."""
-    numbered = ("streamnn-record", b"%d" % number)
-    if record.origin is None:
-        return (("streamnn-offset", b"%d" % number), numbered)
-    topic, partition, offset = record.origin
-    return (*_place_but_offset(topic, partition), ("streamnn-offset", b"%d" % offset), numbered)
+    return next(zip(*_places([record], np.array([number], dtype=np.int64)), strict=True))
 
 
 @lru_cache(maxsize=1024)
