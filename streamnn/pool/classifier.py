@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from streamnn.operations import Kind, Operations
-from streamnn.pool import linear, maps, mixer, net, replay, tables
+from streamnn.pool import forest, linear, maps, mixer, net, replay, tables
 from streamnn.pool.engines import Parts
 from streamnn.pool.layout import TARGET_COLUMNS, Arrays, Layout
-from streamnn.pool.presets import NETWORKS, Preset
+from streamnn.pool.presets import FORESTS, NETWORKS, Preset
 
 PENDING = 2048  # events whose features and opinions wait for a label; later ones are made again from their inputs
 FloatArray = npt.NDArray[np.float64]
@@ -62,8 +62,10 @@ class ClassPool:
         self._first = (numeric, plain, classes)
         self.layout = Layout(numeric, plain, classes, self._targets(classes))
         self._counts = preset != "single"
+        self._grows = preset in FORESTS
         before = (*maps.MEMBERS, *linear.MEMBERS, *tables.MEMBERS) if self._counts else ()
-        self.members = (*before, *(spec.name for spec in self.nets))
+        trees = forest.MEMBERS if self._grows else ()
+        self.members = (*before, *trees, *(spec.name for spec in self.nets))
         self.state = self._fresh(self.layout)
 
     @property
@@ -90,6 +92,8 @@ class ClassPool:
         state["maps"] = maps.grow(state["maps"], old, new)
         state["linear"] = linear.grow(state["linear"], old, new)
         state["tables"] = tables.grow(state["tables"], new)
+        if self._grows:
+            state["forest"] = forest.grow(state["forest"], old, new)
         state["mixer"] = mixer.grow(state["mixer"], classes)
         state["replay"] = replay.grow(state["replay"], old, new)
         for i, spec in enumerate(self.nets):
@@ -191,6 +195,8 @@ class ClassPool:
             "mixer": mixer.init(len(self.members), layout.classes, 0),
             "replay": replay.init(layout.width, values=0, outputs=0, sample=sample),
         }
+        if self._grows:
+            states["forest"] = forest.init(layout)
         for i, spec in enumerate(self.nets):
             states[spec.name] = net.init(spec, layout, layout.classes, seed=self._seed(i))
         return states
@@ -219,6 +225,11 @@ class ClassPool:
         self.parts.linear(state["linear"], self.layout, rows, data.label, logp, operations, first=at)
         at += len(linear.MEMBERS)
         self.parts.tables(state["tables"], data.x, data.label, data.number, logp, operations, first=at)
+        if self._grows:
+            at += len(tables.MEMBERS)
+            self.parts.forest(
+                state["forest"], self.layout, data.plain, data.x, data.label, logp, operations, first=at, seed=self._seed(999)
+            )
 
     def _remember(self) -> None:
         """Make room for events that wait for labels."""

@@ -8,6 +8,7 @@ from typing import Literal
 from streamnn.native.build import CompilerError
 from streamnn.pool import (
     blend,
+    forest,
     label_mixer,
     label_sets,
     linear,
@@ -22,6 +23,7 @@ from streamnn.pool import (
     votes,
 )
 from streamnn.pool.reference import blend as slow_blend
+from streamnn.pool.reference import forest as slow_forest
 from streamnn.pool.reference import label_mixer as slow_label_mixer
 from streamnn.pool.reference import label_sets as slow_label_sets
 from streamnn.pool.reference import linear as slow_linear
@@ -39,6 +41,7 @@ PARTS = (
     "maps",
     "linear",
     "tables",
+    "forest",
     "net",
     "replay",
     "mixer",
@@ -59,6 +62,7 @@ class Parts:
     maps: Callable[..., None]
     linear: Callable[..., None]
     tables: Callable[..., None]
+    forest: Callable[..., None]
     net: Callable[..., None]
     mixer: Callable[..., None]
     choose: Callable[..., None]
@@ -75,6 +79,7 @@ NATIVE = Parts(
     maps.run,
     linear.run,
     tables.run,
+    forest.run,
     net.run,
     mixer.run,
     replay.choose,
@@ -90,6 +95,7 @@ EAGER = Parts(
     slow_maps.run,
     slow_linear.run,
     slow_tables.run,
+    slow_forest.run,
     slow_net.run,
     slow_mixer.run,
     slow_replay.choose,

@@ -16,6 +16,7 @@ FOLDER = Path(__file__).parent
 SHARED = {
     **dict.fromkeys(("maps", "values"), ("common.c", "windows.c")),
     "votes": ("common.c", "wide.c", "windows.c"),
+    "forest": ("common.c", "trees.c"),
 }
 
 

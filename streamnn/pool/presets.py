@@ -11,6 +11,8 @@ from streamnn.pool.net import NetSpec
 Preset = Literal["single", "lite", "fast", "best"]
 PRESETS: tuple[Preset, ...] = get_args(Preset)
 
+FORESTS: tuple[Preset, ...] = ("best",)  # presets with trees, which take as long as a network or two
+
 THIRD = 1 / 3  # of the pool's rate: networks that learn the past again take smaller steps
 
 PLAIN = NetSpec(name="net", beta2=0.99)

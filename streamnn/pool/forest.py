@@ -1,0 +1,83 @@
+"""Two members that ask a forest: 20 classification trees, each grown anew from the last labelled events.
+
+    trees           the mean of the trees' leaves and the prior, 21 votes
+    trees_recent    the same with a tree's vote weighted by exp(-5 (loss_t - least)), loss_t the exponential mean (.05) of
+                    its log-loss
+
+Every 100 labels (every 20 among the first 400) the oldest tree is replaced by one of 2,000 draws, with replacement, from the last
+4,000 labelled events: a CART (Breiman et al. 1984), by Gini's impurity, not pruned, a leaf of five draws at least, which splits
+between any two values and sends missing ones to the left. Where there are more than 32 inputs a tree is given 32 of them, half plain
+and half numeric where there are as many. So the trees are bagged (Breiman 1996) over time as well: they find what few inputs decide
+together, which neighbours, waves and tables do not, and forget what they were grown on within 4,000 to 6,000 labels.
+
+A leaf says how often each class is among its draws; the prior counts labels, decayed by .999 a label, with .5 a class. Draws depend on
+the seed and on how many trees came before, on nothing else.
+
+Axes: K rows, P plain and F numeric inputs, G = P + F (0 where there are too many for a window), C class capacity, T trees, N draws.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from streamnn.operations import Operations
+from streamnn.pool.layout import Arrays, RowLayout, Sized, moved
+from streamnn.pool.native import call
+
+MEMBERS = ("trees", "trees_recent")
+TREES, WINDOW, DRAWN, NODES = 20, 4000, 2000, 800  # as in trees.c
+MOST_INPUTS = 256  # above which there are no trees: their window would be larger than all the rest
+MOST_CLASSES = 256
+
+
+def init(layout: RowLayout) -> Arrays:
+    """Return the state of a forest that has seen nothing; its order is that of `State` in forest.c."""
+    inputs = layout.keys if layout.keys <= MOST_INPUTS and layout.classes <= MOST_CLASSES else 0
+    trees, window = (TREES, WINDOW) if inputs else (0, 0)
+    return {
+        "count": np.zeros(2, dtype=np.int64),
+        "window": np.zeros((window, inputs)),
+        "label": np.zeros(window, dtype=np.int32),
+        "feature": np.full((trees, NODES), -1, dtype=np.int32),
+        "cut": np.zeros((trees, NODES)),
+        "left": np.zeros((trees, NODES), dtype=np.int32),
+        "class": np.zeros((trees, DRAWN), dtype=np.int32),
+        "times": np.zeros((trees, DRAWN), dtype=np.int32),
+        "loss": np.zeros(trees),
+        "totals": np.zeros(layout.classes),
+        "active": np.zeros(layout.classes, dtype=np.int8),
+    }
+
+
+def grow(state: Arrays, old: Sized, new: Sized) -> Arrays:
+    """Return the state with room for more: new inputs were missing so far. A forest of too many inputs is left out."""
+    fresh = init(new)
+    classes = np.arange(len(state["totals"]))
+    axes = {"totals": {0: classes}, "active": {0: classes}}
+    if not len(fresh["loss"]):
+        fresh["count"][:] = 0
+        return {**fresh, **{name: moved(state[name], fresh[name], places) for name, places in axes.items()}}
+    columns = np.concatenate([np.arange(old.plain), new.plain + np.arange(old.numeric)])
+    fresh["window"][:] = np.nan
+    held = {name: moved(array, fresh[name], axes.get(name, {})) for name, array in state.items() if name != "window"}
+    split = held["feature"] >= 0
+    held["feature"][split] = columns[held["feature"][split]]
+    return {"count": held["count"], "window": moved(state["window"], fresh["window"], {1: columns}), **held}
+
+
+def run(
+    state: Arrays,
+    layout: RowLayout,
+    plain: npt.NDArray[np.float64],
+    x: npt.NDArray[np.float64],
+    label: npt.NDArray[np.int32],
+    logp: npt.NDArray[np.float64],
+    operations: Operations,
+    *,
+    first: int,
+    seed: int,
+) -> None:
+    """Run operations in C over inputs [K, P] and [K, F]; fills two members of `logp` [K, M, C], from `first` on."""
+    classes = layout.classes
+    sizes = [layout.plain, layout.numeric, classes, logp.shape[1] * classes, state["window"].shape[1], seed]
+    mine = logp.reshape(-1)[first * classes :]
+    call("forest", operations, sizes, [*state.values(), plain, x, label, mine])

@@ -1,0 +1,122 @@
+"""Growing a tree as `trees.c` does, in NumPy.
+
+Axes: N draws, G inputs, M columns that a tree may split by.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from streamnn.pool.reference.common import Vector
+
+LEAF, COLUMNS = 5, 32
+Part = npt.NDArray[np.int64]
+ALL = 2**64 - 1
+
+
+def mixed(z: int) -> int:
+    """splitmix64 (Steele, Lea and Flood 2014) of a number modulo 2^64."""
+    z = z + 0x9E3779B97F4A7C15 & ALL
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & ALL
+    z = (z ^ z >> 27) * 0x94D049BB133111EB & ALL
+    return z ^ z >> 31
+
+
+def draws(stored: int, most: int, seed: int) -> Part:
+    """Draw as many events as are stored, `most` at most, with replacement."""
+    base = mixed(seed + 3)
+    return np.array([mixed(base + i) % stored for i in range(min(stored, most))], dtype=np.int64)
+
+
+def chosen(plain: int, numeric: int, seed: int) -> list[int]:
+    """List the columns that a tree may split by, in the order in which they are tried."""
+    half, some = COLUMNS // 2, plain
+    if plain + numeric > COLUMNS and plain >= half:
+        some = COLUMNS - numeric if numeric < half else half
+    return [
+        *_shuffled(0, plain, some, mixed(seed + 1)),
+        *_shuffled(plain, numeric, min(numeric, COLUMNS - some), mixed(seed + 2)),
+    ]
+
+
+def _shuffled(first: int, room: int, many: int, seed: int) -> list[int]:
+    left, taken = list(range(first, first + room)), []
+    for i in range(many):
+        j = i + mixed(seed + first + i) % (room - i)
+        taken.append(left[j])
+        left[j] = left[i]
+    return taken
+
+
+def leaf_of(feature: npt.NDArray[np.int32], cut: Vector, left: npt.NDArray[np.int32], row: Vector) -> int:
+    """The leaf at which a row [G] ends."""
+    node = 0
+    while feature[node] >= 0:
+        node = int(left[node]) + bool(row[feature[node]] > cut[node])
+    return node
+
+
+class Splits:
+    """A tree in the making.
+
+    Args:
+        feature, cut, left: of its nodes, filled here.
+        values: [N, G] inputs of the draws.
+        columns: which may be split by.
+    """
+
+    def __init__(
+        self,
+        feature: npt.NDArray[np.int32],
+        cut: Vector,
+        left: npt.NDArray[np.int32],
+        values: Vector,
+        columns: list[int],
+    ) -> None:
+        self._feature, self._cut, self._left = feature, cut, left
+        self._values, self._columns, self._nodes = values, columns, 1
+
+    def grow(
+        self,
+        floor: Callable[[Part], float],
+        scores: Callable[[Part], Vector],
+        leaf: Callable[[Part], int],
+    ) -> None:
+        """Grow depth first, left before right.
+
+        Args:
+            floor: what a split of these draws has to exceed.
+            scores: of draws in order, what a split before each of them but the first is worth.
+            leaf: writes a leaf of these draws, returns where.
+        """
+        waiting = [(0, np.arange(len(self._values)))]
+        while waiting:
+            node, part = waiting.pop()
+            found = self._best(part, floor(part), scores)
+            if found is None:
+                self._feature[node], self._left[node] = -1, leaf(part)
+                continue
+            column, low, high = found
+            cut = -np.inf if np.isnan(low) else low + 0.5 * (high - low)
+            self._feature[node], self._cut[node], self._left[node] = column, cut if cut < high else low, self._nodes
+            right = self._values[part, column] >= high
+            waiting += [(self._nodes + 1, part[right]), (self._nodes, part[~right])]
+            self._nodes += 2
+
+    def _best(self, part: Part, floor: float, scores: Callable[[Part], Vector]) -> tuple[int, float, float] | None:
+        """The column and the two values between which to split."""
+        found = None
+        if len(part) < 2 * LEAF:
+            return None
+        for column in self._columns:
+            value = self._values[part, column]
+            order = np.argsort(np.where(np.isnan(value), -np.inf, value), kind="stable")
+            ordered, score = value[order], scores(part[order])
+            same = (ordered[1:] == ordered[:-1]) | (np.isnan(ordered[1:]) & np.isnan(ordered[:-1]))
+            score[same] = -np.inf
+            score[: LEAF - 1] = score[len(score) - LEAF + 1 :] = -np.inf
+            at = int(np.argmax(score))
+            if score[at] > floor:
+                found, floor = (column, float(ordered[at]), float(ordered[at + 1])), float(score[at])
+        return found
