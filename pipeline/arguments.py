@@ -33,7 +33,7 @@ learned.
   streamnn produce stream.csv readings --rate 500    play a recorded stream into a topic
   streamnn inspect checkpoints/                      look into a checkpoint
   streamnn config                                    every setting with its meaning and default
-  streamnn bench                                     how fast it is on this machine, beside PyTorch and river
+  streamnn bench                                     how fast it is on this machine, beside C, PyTorch and river
   streamnn bench quality "stream.csv --target rain"  how good it is on your stream, beside river's learners
 """
 
@@ -73,9 +73,21 @@ whole. In which order they stand there, and are replayed, --order says:
 """
 
 BENCH = """\
-Measure on this machine, in about a minute: one step of a network (our native engine, our eager one, PyTorch as it is
-usually written), the pool of the default model, and whole replays of a made-up stream beside river's learners. Sides take
-turns; a figure is the median of its rounds. What else runs on the machine meets all sides, so ratios tell more than rates.
+Measure on this machine, in one to two minutes:
+
+  one step      predict and learn an event with one network, of two sizes: our native engine, a C program written by hand
+                for this network alone, our eager engine, PyTorch as it is usually written, deep-river
+  pool          the same with the default model, presets best and fast, and best without compiled code
+  whole replay  a made-up stream from a CSV file, scored, predictions written: our presets over --rows, from the end of
+                the first block on, when all is compiled; river's logistic regression (inputs scaled) and Hoeffding
+                tree over 3,000 rows, its adaptive random forest over 1,000; a network of deep-river over 1,000
+
+Sides take turns; a figure is the median of its rounds: of processor time for steps and pools, of wall time for replays.
+A column "native / this" has ratios: events per second of the line "native" divided by those of this line, so 100 says
+that native does a hundred times as many. What else runs on the machine meets all sides: ratios tell more than rates.
+
+deep-river needs an older river than we do, so a folder of its own, which STREAMNN_PEERS tells. Without it its lines are
+left out, and it is said how to get it.
 """
 
 QUALITY = """\
@@ -282,9 +294,7 @@ def _config(commands: Any) -> None:
 
 
 def _bench(commands: Any) -> None:
-    p = _command(
-        commands, "bench", "measure how fast it is on this machine, beside PyTorch and river", BENCH, epilog=""
-    )
+    p = _command(commands, "bench", "measure how fast it is on this machine, beside others", BENCH, epilog="")
     p.add_argument("--rounds", metavar="N", type=int, default=3, help="measurements of each side (default 3)")
     p.add_argument(
         "--seconds",

@@ -1,4 +1,4 @@
-"""River's learners on a CSV file: predict, count, write the prediction, learn, one event at a time."""
+"""River's learners, and others with its methods, on a CSV file: predict, count, write the prediction, learn, one event at a time."""
 
 import csv
 import itertools
@@ -29,9 +29,8 @@ class Outcome:
     accuracy: float
 
 
-def replay(name: str, path: Path, target: str, rows: int, predictions: Path) -> Outcome:
-    """Let one of `PEERS` learn the first rows of a CSV file of numbers."""
-    made = PEERS[name]()
+def replay(made: Any, path: Path, target: str, rows: int, predictions: Path) -> Outcome:
+    """Let a classifier learn the first rows of a CSV file of numbers."""
     with path.open(encoding="utf-8") as source:
         fields = [field for field in next(csv.reader(source)) if field != target]
     events = stream.iter_csv(str(path), target=target, converters=dict.fromkeys(fields, float))

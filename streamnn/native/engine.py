@@ -45,6 +45,7 @@ class NativeEngine(Engine):
         self._programs: dict[int, Program] = {}
         self._met = frozenset[int]()  # kinds of operation
         self._ahead: Ahead | None = None
+        self._stop_ahead: Callable[[], object] | None = None  # called when this engine is gone, if not before
         self._outlined: Outline | None = None  # of the list that is prepared for
         self._foreseen = 0  # the size up to which all programs, with all kinds met, have been asked for
         self._large = EagerEngine()
@@ -77,16 +78,17 @@ class NativeEngine(Engine):
         self._foreseen = most
         if self._ahead is None:
             self._ahead = _ahead_of(step, state)
-            weakref.finalize(self, self._ahead.stop)
+            self._stop_ahead = weakref.finalize(self, self._ahead.stop)
         kinds = self._met | {FORGET}
         sizes = [1 << i for i in reversed(range(min(next_power(most), LARGEST).bit_length()))]
         self._ahead.ask([n for n in sizes if n not in self._programs or not kinds <= self._programs[n].kinds], kinds)
 
     def _forget(self, step: Step, state: State) -> None:
         """Begin anew with another step."""
-        if self._ahead is not None:
-            self._ahead.stop()
-        self._programs, self._ahead, self._foreseen, self._flat = {}, None, 0, FlatStep(step, state)
+        if self._stop_ahead is not None:
+            self._stop_ahead()  # once called, it no longer keeps what compiles ahead, and its programs, in memory
+        self._programs, self._ahead, self._stop_ahead, self._foreseen = {}, None, None, 0
+        self._flat = FlatStep(step, state)
 
     def _knows(self, step: Step) -> bool:
         return self._flat is not None and self._flat.step is step

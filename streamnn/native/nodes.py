@@ -28,7 +28,7 @@ def contiguous(shape: Sequence[int]) -> Shape:
     return tuple(strides)
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, slots=True, repr=False)
 class Node:
     """One array.
 
@@ -63,6 +63,11 @@ class Node:
     inline: bool = False
     stored: bool = True
     name: str = ""
+
+    def __repr__(self) -> str:
+        """Say what it is, not what it reads: all that leads to a node would be told once for every way there."""
+        what = " ".join(word for word in (self.kind, self.op, str(self.dtype).removeprefix("torch.")) if word)
+        return f"<{what} {list(self.shape)}>"
 
     @property
     def size(self) -> int:

@@ -14,10 +14,21 @@ _COUNTS = {"gt": True, "ne": True, "ge": True, "eq": False, "lt": False, "le": F
 
 def usual(node: Node) -> bool | None:
     """Guess a truth value; None = nothing tells."""
+    return _guess(node, {})
+
+
+def _guess(node: Node, met: dict[Node, bool | None]) -> bool | None:
+    """Guess a truth value once, however many others are computed from it."""
+    if node not in met:
+        met[node] = _told(node, met)
+    return met[node]
+
+
+def _told(node: Node, met: dict[Node, bool | None]) -> bool | None:
     if node.kind == "const":
         return bool(node.fill)
     if node.kind == "reduce":
-        return usual(node.views[0].node) if node.op in ("any", "all") else None
+        return _guess(node.views[0].node, met) if node.op in ("any", "all") else None
     if node.kind != "point":
         return None
     if node.op in ("isnan", "isinf"):
@@ -28,7 +39,7 @@ def usual(node: Node) -> bool | None:
         first, second = node.args
         counts = isinstance(first, View) and not first.node.dtype.is_floating_point and _is_zero(second)
         return _COUNTS[node.op] if counts else None
-    known = [usual(view.node) if view.node.dtype == torch.bool else None for view in node.views]
+    known = [_guess(view.node, met) if view.node.dtype == torch.bool else None for view in node.views]
     if node.op in ("logical_not", "bitwise_not"):
         return None if known[0] is None else not known[0]
     if node.op in ("logical_and", "bitwise_and", "__and__"):

@@ -111,7 +111,9 @@ def elsewhere(path: Path, target: str, learner: str, rows: int) -> Run:
 
 def run_river(space: argparse.Namespace) -> None:
     """Do what a peer's process does."""
-    done = replay(space.peer, space.file, space.target, space.peer_rows, space.result.with_suffix(".predictions"))
+    done = replay(
+        PEERS[space.peer](), space.file, space.target, space.peer_rows, space.result.with_suffix(".predictions")
+    )
     figures = {"events": done.events, "seconds": done.seconds, "metrics": {"accuracy": done.accuracy}}
     space.result.write_text(json.dumps(figures))
 

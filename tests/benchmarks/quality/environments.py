@@ -14,6 +14,8 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from pipeline.bench import deep_river
+
 WORKERS = Path(__file__).parent / "workers"
 MULTIFLOW = "scikit-multiflow==0.5.3"
 # the newest of each that the library runs with: NumPy 1.24 has no np.float, setuptools 60 no numpy.distutils
@@ -28,8 +30,7 @@ MULTIFLOW_NEEDS = (
     "matplotlib==3.7.5",
     "sortedcontainers==2.4.0",
 )
-# torch and the rest are those of this Python: the pins of both are narrower than what they run with
-DEEP_RIVER = ("deep-river==0.3.4", "river==0.25.0", "sortedcontainers==2.4.0")
+# torch and the rest are those of this Python, here and for deep-river: the pins of both are narrower than what they run with
 CAPYMOA = (
     "capymoa==0.15.1",
     "jpype1==1.7.1",
@@ -56,7 +57,7 @@ def _multiflow(folder: Path) -> None:
 
 
 def _deep_river(folder: Path) -> None:
-    _beside(folder, DEEP_RIVER)
+    _beside(folder, deep_river.PACKAGES)
 
 
 def _capymoa(folder: Path) -> None:

@@ -4,6 +4,7 @@ import gc
 import subprocess
 import sys
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -133,6 +134,20 @@ def test_nothing_is_compiled_for_a_learner_that_is_gone(monkeypatch):
     go_on.set()
     ahead.settle()
     assert seen == [16]
+
+
+def test_a_doubling_leaves_nothing_that_was_compiled_before():
+    """Once a capacity has doubled, the program of the smaller one is gone, and what compiled ahead for it."""
+    made, left = learner(foresee=True), []
+    for features in (3, 9):
+        chunk = made.encode(
+            {f"f{i}": np.ones(1) for i in range(features)}, {"t0": np.array([True], dtype=object)}, np.zeros(1, int)
+        )
+        made.run(chunk.rows, Operations.of([(Kind.PREDICT_LEARN, 0, 1)]), rate=0.01)
+        native = made._native
+        left.append([weakref.ref(one) for one in (native._ahead, *native._programs.values())])
+    gc.collect()
+    assert [[one() is None for one in listed] for listed in left] == [[True, True], [False, False]]
 
 
 SLOW = """#!{python}

@@ -21,10 +21,7 @@ WIDE = {**PLAIN, "units": (40, 24)}
 
 
 class Planned:
-    """A function as it is scheduled; the first `states` arguments and results are old and new leaves of a state.
-
-    Tests assert on lists of it: a node's text holds all that it is made from, again and again.
-    """
+    """A function as it is scheduled; the first `states` arguments and results are old and new leaves of a state."""
 
     def __init__(self, function, examples, states=0, slots=(0,)):
         lowered, self.states = trace(function, examples, states), states
@@ -69,6 +66,21 @@ def of_network(choice, kind=Kind.PREDICT_LEARN):
         return [*new, *outs]
 
     return Planned(function, [*leaves, *fields], states, {Kind.PREDICT_LEARN: (0, 1)}.get(kind, (0,)))
+
+
+def test_a_plan_is_told_in_a_few_words():
+    """Its text grows with the number of nodes, not with the ways that lead to each: here 2^60."""
+
+    def function(x):
+        for _ in range(60):
+            x = torch.sin(x) * torch.cos(x)
+        return [x]
+
+    planned = Planned(function, [torch.ones(4)])
+    assert repr(planned.plan.order[-1]) == "<point mul float32 [4]>"
+    for told in (planned.plan, planned.lowered):
+        assert "<point sin float32 [4]>" in repr(told)
+        assert len(repr(told)) < 100 * len(planned.plan.order)
 
 
 def test_equal_computations_are_made_once():

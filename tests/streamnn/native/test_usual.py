@@ -92,3 +92,11 @@ BEGUN, UNLABELLED, OPEN = truth("gt", COUNT, 0), truth("ne", LABEL, LABEL), trut
 def test_guesses(node, guess):
     """What the operators tell of a truth value, and nothing where they do not."""
     assert usual(node) is guess
+
+
+def test_each_truth_value_is_looked_at_once():
+    """A chain in which each depends twice on the one before is guessed in one pass: 2^60 looks would never end."""
+    node = BEGUN
+    for _ in range(60):
+        node = truth("logical_and", node, node)
+    assert usual(node) is True

@@ -10,7 +10,9 @@
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
+#if defined(__x86_64__)
 #include <xmmintrin.h>
+#endif
 
 #define ALIGNED __attribute__((aligned(64)))
 #define INLINE static inline __attribute__((always_inline))
@@ -277,8 +279,10 @@ void begin(State *s, const float *w1, const float *b1, const float *w2, const fl
 
 void run(int64_t events, State *restrict s, const double *restrict xs, const double *restrict ys, float rate,
          double *restrict served, float *restrict losses) {
+#if defined(__x86_64__)
   unsigned mode = _mm_getcsr();
   _mm_setcsr(mode | 0x8040);
+#endif
   for (int64_t e = 0; e < events; e++) {
     const double *restrict x = xs + e * F, *restrict y = ys + e * C;
     float z[F] ALIGNED, a1[H1] ALIGNED, y1[H1] ALIGNED, h1[H1] ALIGNED, g1[H1] ALIGNED;
@@ -451,5 +455,7 @@ void run(int64_t events, State *restrict s, const double *restrict xs, const dou
     for (int64_t i = 0; i < H1; i++) s->b1[i] -= rate * g1[i];
 #endif
   }
+#if defined(__x86_64__)
   _mm_setcsr(mode);
+#endif
 }
