@@ -228,7 +228,15 @@ class ClassPool:
         if self._grows:
             at += len(tables.MEMBERS)
             self.parts.forest(
-                state["forest"], self.layout, data.plain, data.x, data.label, logp, operations, first=at, seed=self._seed(999)
+                state["forest"],
+                self.layout,
+                data.plain,
+                data.x,
+                data.label,
+                logp,
+                operations,
+                first=at,
+                seed=self._seed(999),
             )
 
     def _remember(self) -> None:

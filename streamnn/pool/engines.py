@@ -19,6 +19,7 @@ from streamnn.pool import (
     replay,
     squares,
     tables,
+    value_forest,
     values,
     votes,
 )
@@ -33,6 +34,7 @@ from streamnn.pool.reference import net as slow_net
 from streamnn.pool.reference import replay as slow_replay
 from streamnn.pool.reference import squares as slow_squares
 from streamnn.pool.reference import tables as slow_tables
+from streamnn.pool.reference import value_forest as slow_value_forest
 from streamnn.pool.reference import values as slow_values
 from streamnn.pool.reference import votes as slow_votes
 
@@ -46,6 +48,7 @@ PARTS = (
     "replay",
     "mixer",
     "values",
+    "value_forest",
     "squares",
     "blend",
     "votes",
@@ -67,6 +70,7 @@ class Parts:
     mixer: Callable[..., None]
     choose: Callable[..., None]
     values: Callable[..., None]
+    value_forest: Callable[..., None]
     squares: Callable[..., None]
     blend: Callable[..., None]
     votes: Callable[..., None]
@@ -84,6 +88,7 @@ NATIVE = Parts(
     mixer.run,
     replay.choose,
     values.run,
+    value_forest.run,
     squares.run,
     blend.run,
     votes.run,
@@ -100,6 +105,7 @@ EAGER = Parts(
     slow_mixer.run,
     slow_replay.choose,
     slow_values.run,
+    slow_value_forest.run,
     slow_squares.run,
     slow_blend.run,
     slow_votes.run,

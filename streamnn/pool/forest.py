@@ -4,8 +4,8 @@
     trees_recent    the same with a tree's vote weighted by exp(-5 (loss_t - least)), loss_t the exponential mean (.05) of
                     its log-loss
 
-Every 100 labels (every 20 among the first 400) the oldest tree is replaced by one of 2,000 draws, with replacement, from the last
-4,000 labelled events: a CART (Breiman et al. 1984), by Gini's impurity, not pruned, a leaf of five draws at least, which splits
+Every 100 labels (every 10 among the first 400) the oldest tree is replaced by one of 2,000 draws, with replacement, from the last
+4,000 labelled events: a CART (Breiman et al. 1984), by Gini's impurity, not pruned, a leaf of three draws at least, which splits
 between any two values and sends missing ones to the left. Where there are more than 32 inputs a tree is given 32 of them, half plain
 and half numeric where there are as many. So the trees are bagged (Breiman 1996) over time as well: they find what few inputs decide
 together, which neighbours, waves and tables do not, and forget what they were grown on within 4,000 to 6,000 labels.
@@ -20,11 +20,12 @@ import numpy as np
 import numpy.typing as npt
 
 from streamnn.operations import Operations
-from streamnn.pool.layout import Arrays, RowLayout, Sized, moved
+from streamnn.pool.layout import Arrays, RowLayout, moved
 from streamnn.pool.native import call
 
 MEMBERS = ("trees", "trees_recent")
-TREES, WINDOW, DRAWN, NODES = 20, 4000, 2000, 800  # as in trees.c
+TREES, WINDOW, DRAWN, LEAF = 20, 4000, 2000, 3  # as in trees.c
+NODES = 2 * DRAWN // LEAF
 MOST_INPUTS = 256  # above which there are no trees: their window would be larger than all the rest
 MOST_CLASSES = 256
 
@@ -35,7 +36,7 @@ def init(layout: RowLayout) -> Arrays:
     trees, window = (TREES, WINDOW) if inputs else (0, 0)
     return {
         "count": np.zeros(2, dtype=np.int64),
-        "window": np.zeros((window, inputs)),
+        "window": np.full((window, inputs), np.nan),
         "label": np.zeros(window, dtype=np.int32),
         "feature": np.full((trees, NODES), -1, dtype=np.int32),
         "cut": np.zeros((trees, NODES)),
@@ -48,20 +49,25 @@ def init(layout: RowLayout) -> Arrays:
     }
 
 
-def grow(state: Arrays, old: Sized, new: Sized) -> Arrays:
+def grow(state: Arrays, old: RowLayout, new: RowLayout) -> Arrays:
     """Return the state with room for more: new inputs were missing so far. A forest of too many inputs is left out."""
     fresh = init(new)
-    classes = np.arange(len(state["totals"]))
-    axes = {"totals": {0: classes}, "active": {0: classes}}
-    if not len(fresh["loss"]):
-        fresh["count"][:] = 0
-        return {**fresh, **{name: moved(state[name], fresh[name], places) for name, places in axes.items()}}
+    held = moved_window(state, fresh, old, new) if fresh["window"].size else fresh
+    for name in ("totals", "active"):
+        held[name] = moved(state[name], fresh[name], {0: np.arange(len(state[name]))})
+    return held
+
+
+def moved_window(state: Arrays, fresh: Arrays, old: RowLayout, new: RowLayout) -> Arrays:
+    """Return `fresh`, which has a window, with what `state` holds: trees split by the same inputs, wherever these lie now."""
+    if not state["window"].size:
+        return fresh
     columns = np.concatenate([np.arange(old.plain), new.plain + np.arange(old.numeric)])
-    fresh["window"][:] = np.nan
-    held = {name: moved(array, fresh[name], axes.get(name, {})) for name, array in state.items() if name != "window"}
-    split = held["feature"] >= 0
-    held["feature"][split] = columns[held["feature"][split]]
-    return {"count": held["count"], "window": moved(state["window"], fresh["window"], {1: columns}), **held}
+    held = {name: state[name] for name in fresh}
+    feature = state["feature"]
+    held["feature"] = np.where(feature >= 0, columns[feature], -1).astype(np.int32)
+    held["window"] = moved(state["window"], fresh["window"], {1: columns})
+    return held
 
 
 def run(

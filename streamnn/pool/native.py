@@ -16,7 +16,7 @@ FOLDER = Path(__file__).parent
 SHARED = {
     **dict.fromkeys(("maps", "values"), ("common.c", "windows.c")),
     "votes": ("common.c", "wide.c", "windows.c"),
-    "forest": ("common.c", "trees.c"),
+    **dict.fromkeys(("forest", "value_forest"), ("common.c", "trees.c")),
 }
 
 

@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from streamnn.operations import Kind, Operations
-from streamnn.pool import blend, maps, net, replay, squares, values
+from streamnn.pool import blend, maps, net, replay, squares, value_forest, values
 from streamnn.pool.classifier import PENDING, PREDICT, check_arrays, pieces, widened
 from streamnn.pool.engines import Parts
 from streamnn.pool.layout import Arrays, ValueLayout
-from streamnn.pool.presets import VALUE_NETWORKS, Preset
+from streamnn.pool.presets import FORESTS, VALUE_NETWORKS, Preset
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -69,7 +69,9 @@ class ValuePool:
         self.layout = ValueLayout(numeric, plain, fields)
         names = tuple(spec.name for spec in self.nets)
         fitted = [name for model in squares.MODELS.values() for name in model.members]
-        self.members = (*values.member_names(fields), *fitted, *names)
+        self._grows = preset in FORESTS
+        trees = value_forest.MEMBERS if self._grows else ()
+        self.members = (*values.member_names(fields), *fitted, *trees, *names)
         self.state = self._fresh(self.layout)
 
     @property
@@ -97,6 +99,8 @@ class ValuePool:
         state["values"] = values.grow(state["values"], old, new, len(self.members))
         for name, model in squares.MODELS.items():
             state[name] = squares.grow(model, state[name], old, new)
+        if self._grows:
+            state["forest"] = value_forest.grow(state["forest"], old, new)
         state["replay"] = replay.grow(state["replay"], old, new)
         for i, spec in enumerate(self.nets):
             state[spec.name] = net.grow(spec, state[spec.name], old, new, 1, seed=self._seed(i))
@@ -157,6 +161,8 @@ class ValuePool:
             "blend": blend.init(members, 0),
             "replay": replay.init(layout.width, values=2, outputs=1, sample=sample),
         }
+        if self._grows:
+            states["forest"] = value_forest.init(layout)
         for i, spec in enumerate(self.nets):
             states[spec.name] = net.init(spec, layout, 1, seed=self._seed(i), objective=spec.objective)
         return states
@@ -192,12 +198,15 @@ class ValuePool:
         mapped, rows = data
         state, layout, parts, events = self.state, self.layout, self.parts, len(chunk)
         first = len(self.members) - len(self.nets)
-        at = first - sum(len(model.members) for model in squares.MODELS.values())
+        at = len(values.member_names(layout.fields))
         parts.maps(state["maps"], layout, mapped, operations)
         parts.values(state["values"], layout, rows, operations)
         for name, model in squares.MODELS.items():
             parts.squares(model, state[name], layout, rows, operations, first=at)
             at += len(model.members)
+        if self._grows:
+            inputs = (mapped.plain, mapped.x, rows.used, rows.now)
+            parts.value_forest(state["forest"], layout, *inputs, rows.said, operations, first=at, seed=self._seed(999))
         serving = bool(len(operations)) and operations.kind[0] == PREDICT
         nothing = np.zeros(0, dtype=np.int32)
         learned = nothing if serving else replay.order(operations, ~np.isnan(chunk.y))

@@ -2,15 +2,13 @@
 
    Axes: G inputs (plain, then numeric), W window, N draws, M columns that a tree may split by. */
 
-#ifndef EVERY
 #define EVERY 100 /* labels from one tree to the next, */
-#define SOON 20   /* but so many among the first */
+#define SOON 10   /* but so many among the first */
 #define START 400
 #define WINDOW 4000
 #define DRAWN 2000
-#define LEAF 5 /* draws in a leaf at least */
+#define LEAF 3 /* draws in a leaf at least */
 #define TREES 20
-#endif
 #define NODES (2 * DRAWN / LEAF)
 #define COLUMNS 32
 

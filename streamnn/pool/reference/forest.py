@@ -11,10 +11,9 @@ from streamnn.pool.forest import DRAWN, TREES, WINDOW
 from streamnn.pool.layout import Arrays, RowLayout
 from streamnn.pool.mixer import FLOOR
 from streamnn.pool.reference.common import PREDICT, Vector
-from streamnn.pool.reference.trees import Splits, chosen, draws, leaf_of, mixed
+from streamnn.pool.reference.trees import EVERY, SOON, START, Part, Splits, chosen, draws, leaf_of, mixed
 
 PRIOR_FADE, LOSS_FADE, SHARP = 0.999, 0.05, 5.0
-EVERY, SOON, START = 100, 20, 400
 
 
 def run(
@@ -104,11 +103,11 @@ def _renew(state: Arrays, layout: RowLayout, seed: int) -> None:
     classes, values = state["label"][rows], state["window"][rows]
     entry, several = 0, len(state["totals"])
 
-    def purity(part: npt.NDArray[np.int64]) -> float:
+    def purity(part: Part) -> float:
         counts = np.bincount(classes[part], minlength=several)
         return float((counts**2).sum())
 
-    def scores(order: npt.NDArray[np.int64]) -> Vector:
+    def scores(order: Part, _: float) -> Vector:
         """What a split before each of the draws but the first is worth: [n - 1]."""
         ones = np.eye(several, dtype=np.int64)[classes[order]]
         left = np.cumsum(ones, axis=0)
@@ -116,7 +115,7 @@ def _renew(state: Arrays, layout: RowLayout, seed: int) -> None:
         n = np.arange(1, len(order))
         return np.asarray((left[:-1] ** 2).sum(axis=1) / n + (right[:-1] ** 2).sum(axis=1) / (len(order) - n))
 
-    def leaf(part: npt.NDArray[np.int64]) -> int:
+    def leaf(part: Part) -> int:
         nonlocal entry
         counts, begin = np.bincount(classes[part], minlength=several), entry
         for c in np.flatnonzero(counts):
@@ -126,7 +125,7 @@ def _renew(state: Arrays, layout: RowLayout, seed: int) -> None:
         return begin
 
     splits = Splits(state["feature"][tree], state["cut"][tree], state["left"][tree], values, columns)
-    splits.grow(lambda part: purity(part) / len(part) + 1e-9, scores, leaf)
+    splits.grow(lambda part: purity(part) / len(part) + 1e-9, purity, scores, leaf)
     others = _grown(state)
     state["loss"][tree] = sum(float(loss) / others for loss in state["loss"][:others])
     state["count"][1] += 1

@@ -8,9 +8,11 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from streamnn.pool.forest import LEAF
 from streamnn.pool.reference.common import Vector
 
-LEAF, COLUMNS = 5, 32
+COLUMNS = 32  # as in trees.c
+EVERY, SOON, START = 100, 10, 400
 Part = npt.NDArray[np.int64]
 ALL = 2**64 - 1
 
@@ -80,22 +82,25 @@ class Splits:
     def grow(
         self,
         floor: Callable[[Part], float],
-        scores: Callable[[Part], Vector],
+        whole: Callable[[Part], float],
+        scores: Callable[[Part, float], Vector],
         leaf: Callable[[Part], int],
     ) -> None:
         """Grow depth first, left before right.
 
         Args:
-            floor: what a split of these draws has to exceed.
+            floor: what a split of these draws has to exceed; they are ordered by the first column.
+            whole: what `scores` has to know of all of them, in the same order.
             scores: of draws in order, what a split before each of them but the first is worth.
-            leaf: writes a leaf of these draws, returns where.
+            leaf: writes a leaf of these draws, ordered by the first column, and returns where.
         """
         waiting = [(0, np.arange(len(self._values)))]
         while waiting:
             node, part = waiting.pop()
-            found = self._best(part, floor(part), scores)
+            ordered = self._sorted(part, self._columns[0])
+            found = self._best(part, floor(ordered), whole(ordered), scores)
             if found is None:
-                self._feature[node], self._left[node] = -1, leaf(part)
+                self._feature[node], self._left[node] = -1, leaf(ordered)
                 continue
             column, low, high = found
             cut = -np.inf if np.isnan(low) else low + 0.5 * (high - low)
@@ -104,15 +109,20 @@ class Splits:
             waiting += [(self._nodes + 1, part[right]), (self._nodes, part[~right])]
             self._nodes += 2
 
-    def _best(self, part: Part, floor: float, scores: Callable[[Part], Vector]) -> tuple[int, float, float] | None:
+    def _sorted(self, part: Part, column: int) -> Part:
+        value = self._values[part, column]
+        return part[np.argsort(np.where(np.isnan(value), -np.inf, value), kind="stable")]
+
+    def _best(
+        self, part: Part, floor: float, whole: float, scores: Callable[[Part, float], Vector]
+    ) -> tuple[int, float, float] | None:
         """The column and the two values between which to split."""
         found = None
         if len(part) < 2 * LEAF:
             return None
         for column in self._columns:
-            value = self._values[part, column]
-            order = np.argsort(np.where(np.isnan(value), -np.inf, value), kind="stable")
-            ordered, score = value[order], scores(part[order])
+            order = self._sorted(part, column)
+            ordered, score = self._values[order, column], scores(order, whole)
             same = (ordered[1:] == ordered[:-1]) | (np.isnan(ordered[1:]) & np.isnan(ordered[:-1]))
             score[same] = -np.inf
             score[: LEAF - 1] = score[len(score) - LEAF + 1 :] = -np.inf
