@@ -15,7 +15,7 @@ struct Part {
    sum_c n_c^2 / n, which is greatest where Gini's impurity is least. */
 static void begin(Part *p, const Draws *d, int64_t from, int64_t to, Split *best) {
   memset(p->whole, 0, p->C * sizeof(int32_t));
-  for (int64_t i = from; i < to; i++) p->whole[p->label[d->row[d->order[0][i]]]]++;
+  for (int64_t i = from; i < to; i++) p->whole[p->label[d->row[first_of(d, i)]]]++;
   p->squares = 0;
   for (int64_t c = 0; c < p->C; c++) p->squares += (int64_t)p->whole[c] * p->whole[c];
   best->score = (double)p->squares / (to - from) + 1e-9;

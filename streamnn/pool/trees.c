@@ -40,6 +40,9 @@ typedef struct {
   int64_t column, at;
 } Split;
 
+/* The i-th draw by the first column; any order where no column varies, and a tree is one leaf. */
+static inline int64_t first_of(const Draws *d, int64_t i) { return d->columns ? d->order[0][i] : i; }
+
 /* What a part says of its labels: see there. */
 typedef struct Part Part;
 static void begin(Part *p, const Draws *d, int64_t from, int64_t to, Split *best);
@@ -83,26 +86,38 @@ static void sort(Draws *d, int64_t m) {
   }
 }
 
-/* Choose so many of `room` columns, from `first` on: a partial shuffle. */
-static void choose(Draws *d, int64_t first, int64_t room, int64_t many, uint64_t seed) {
-  int32_t left[room ? room : 1];
-  for (int64_t i = 0; i < room; i++) left[i] = (int32_t)(first + i);
+/* List the columns from `first` on in which not all draws are alike, in ascending order: room for inputs that have never come
+   must not change a tree. Returns how many there are. */
+static int64_t varying(const Draws *d, int64_t first, int64_t room, int32_t *found) {
+  int64_t many = 0;
+  for (int64_t c = first; c < first + room; c++) {
+    uint64_t key = key_of(d->window[d->row[0] * d->inputs + c]);
+    int64_t i = 1;
+    while (i < d->drawn && key_of(d->window[d->row[i] * d->inputs + c]) == key) i++;
+    if (i < d->drawn) found[many++] = (int32_t)c;
+  }
+  return many;
+}
+
+/* Take so many of the columns: a partial shuffle where it is not all of them. */
+static void take(Draws *d, int32_t *found, int64_t room, int64_t many, uint64_t seed) {
   for (int64_t i = 0; i < many; i++) {
-    int64_t j = i + (int64_t)(mix(seed + (uint64_t)(first + i)) % (uint64_t)(room - i));
-    d->column[d->columns++] = left[j];
-    left[j] = left[i];
+    int64_t j = many < room ? i + (int64_t)(mix(seed + (uint64_t)i) % (uint64_t)(room - i)) : i;
+    d->column[d->columns++] = found[j];
+    found[j] = found[i];
   }
 }
 
 /* Draw events with replacement from the `stored` of the window, and columns where there is no room for all: half of either
    kind, or more where the other has fewer. */
 static void draw(Draws *d, int64_t plain, int64_t numeric, int64_t stored, uint64_t seed) {
-  int64_t half = COLUMNS / 2, some = plain;
-  if (plain + numeric > COLUMNS && plain >= half) some = numeric < half ? COLUMNS - numeric : half;
+  int32_t found[2][plain + numeric];
   d->drawn = stored < DRAWN ? stored : DRAWN, d->columns = 0, d->inputs = plain + numeric;
-  choose(d, 0, plain, some, mix(seed + 1));
-  choose(d, plain, numeric, numeric < COLUMNS - some ? numeric : COLUMNS - some, mix(seed + 2));
-  for (int64_t i = 0; i < d->drawn; i++) d->row[i] = (int32_t)(mix(mix(seed + 3) + (uint64_t)i) % (uint64_t)stored);
+  for (int64_t i = 0; i < d->drawn; i++) d->row[i] = (int32_t)(mix(mix(seed + 1) + (uint64_t)i) % (uint64_t)stored);
+  int64_t half = COLUMNS / 2, a = varying(d, 0, plain, found[0]), b = varying(d, plain, numeric, found[1]), some = a;
+  if (a + b > COLUMNS && a >= half) some = b < half ? COLUMNS - b : half;
+  take(d, found[0], a, some, mix(seed + 2));
+  take(d, found[1], b, b < COLUMNS - some ? b : COLUMNS - some, mix(seed + 3));
   for (int64_t m = 0; m < d->columns; m++) sort(d, m);
 }
 

@@ -16,7 +16,7 @@ static void begin(Part *p, const Draws *d, int64_t from, int64_t to, Split *best
   p->sum = 0.0;
   double squares = 0.0;
   for (int64_t i = from; i < to; i++) {
-    double y = p->target[2 * d->row[d->order[0][i]]] - p->shift;
+    double y = p->target[2 * d->row[first_of(d, i)]] - p->shift;
     p->sum += y, squares += y * y;
   }
   p->many = to - from;

@@ -99,8 +99,8 @@ def _renew(state: Arrays, layout: RowLayout, seed: int) -> None:
     count, grown = (int(n) for n in state["count"])
     tree, own = grown % TREES, mixed(seed + grown)
     rows = draws(min(count, WINDOW), DRAWN, own)
-    columns = chosen(layout.plain, layout.numeric, own)
     classes, values = state["label"][rows], state["window"][rows]
+    columns = chosen(values, layout.plain, own)
     entry, several = 0, len(state["totals"])
 
     def purity(part: Part) -> float:

@@ -27,27 +27,30 @@ def mixed(z: int) -> int:
 
 def draws(stored: int, most: int, seed: int) -> Part:
     """Draw as many events as are stored, `most` at most, with replacement."""
-    base = mixed(seed + 3)
+    base = mixed(seed + 1)
     return np.array([mixed(base + i) % stored for i in range(min(stored, most))], dtype=np.int64)
 
 
-def chosen(plain: int, numeric: int, seed: int) -> list[int]:
-    """List the columns that a tree may split by, in the order in which they are tried."""
-    half, some = COLUMNS // 2, plain
-    if plain + numeric > COLUMNS and plain >= half:
-        some = COLUMNS - numeric if numeric < half else half
+def chosen(values: Vector, plain: int, seed: int) -> list[int]:
+    """List the columns of the draws' inputs [N, G] that a tree may split by, in the order in which they are tried."""
+    half, known = COLUMNS // 2, np.nan_to_num(values, nan=-np.inf)
+    varying = np.flatnonzero((known != known[0]).any(axis=0)).tolist()
+    flags, numbers = [c for c in varying if c < plain], [c for c in varying if c >= plain]
+    some = len(flags)
+    if len(varying) > COLUMNS and some >= half:
+        some = COLUMNS - len(numbers) if len(numbers) < half else half
     return [
-        *_shuffled(0, plain, some, mixed(seed + 1)),
-        *_shuffled(plain, numeric, min(numeric, COLUMNS - some), mixed(seed + 2)),
+        *_taken(flags, some, mixed(seed + 2)),
+        *_taken(numbers, min(len(numbers), COLUMNS - some), mixed(seed + 3)),
     ]
 
 
-def _shuffled(first: int, room: int, many: int, seed: int) -> list[int]:
-    left, taken = list(range(first, first + room)), []
+def _taken(found: list[int], many: int, seed: int) -> list[int]:
+    taken = []
     for i in range(many):
-        j = i + mixed(seed + first + i) % (room - i)
-        taken.append(left[j])
-        left[j] = left[i]
+        j = i + mixed(seed + i) % (len(found) - i) if many < len(found) else i
+        taken.append(found[j])
+        found[j] = found[i]
     return taken
 
 
@@ -97,7 +100,7 @@ class Splits:
         waiting = [(0, np.arange(len(self._values)))]
         while waiting:
             node, part = waiting.pop()
-            ordered = self._sorted(part, self._columns[0])
+            ordered = self._sorted(part, self._columns[0]) if self._columns else part
             found = self._best(part, floor(ordered), whole(ordered), scores)
             if found is None:
                 self._feature[node], self._left[node] = -1, leaf(ordered)

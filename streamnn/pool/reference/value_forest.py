@@ -102,7 +102,7 @@ def _renew(state: Arrays, layout: ValueLayout, which: int, shift: float, seed: i
         return leaves - 1
 
     nodes = (state["feature"][which, tree], state["cut"][which, tree], state["left"][which, tree])
-    columns = chosen(layout.plain, layout.numeric, own)
+    columns = chosen(values, layout.plain, own)
     Splits(*nodes, values, columns).grow(floor, total, scores, leaf)
     others = min(grown, TREES)
     mean = sum(float(loss) / others for loss in state["loss"][which, :others])
