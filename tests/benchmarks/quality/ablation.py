@@ -17,15 +17,29 @@ from unittest import mock
 import numpy as np
 from river import forest, tree
 
-from streamnn.pool import blend, engines, label_mixer, linear, maps, mixer, presets, squares, tables, values, votes
+from streamnn.pool import (
+    blend,
+    engines,
+    label_mixer,
+    linear,
+    maps,
+    mixer,
+    presets,
+    squares,
+    tables,
+    value_forest,
+    values,
+    votes,
+)
+from streamnn.pool import forest as trees
 from streamnn.pool.layout import Layout
 from streamnn.pool.reference import mixer as slow_mixer
 from streamnn.pool.reference.common import log_softmax
 
 MIXTURES = ("hedge", "stack", "lead")
-COUNTING = (*maps.MEMBERS, *linear.MEMBERS, *tables.MEMBERS)
+COUNTING = (*maps.MEMBERS, *linear.MEMBERS, *tables.MEMBERS, *trees.MEMBERS)
 NETWORKS = tuple(spec.name for spec in presets.NETWORKS["best"])
-FITTED = tuple(name for model in squares.MODELS.values() for name in model.members)
+FITTED = (*(name for model in squares.MODELS.values() for name in model.members), *value_forest.MEMBERS)
 VALUE_NETWORKS = tuple(spec.name for spec in presets.VALUE_NETWORKS["best"])
 LABEL_NETWORKS = tuple(spec.name for spec in presets.LABEL_NETWORKS["best"])
 
@@ -48,7 +62,8 @@ class Ablation:
 
 
 _NEIGHBOURS, _REPLAY = Ablation(members=("nn*",)), Ablation(members=("*_replay*",))
-_ALL_NETWORKS = Ablation(members=("net", "net_*", "value", "value_*", "residual", "residual_*"))
+_VALUES, _RESIDUALS = (tuple(n for n in VALUE_NETWORKS if n.startswith(kind)) for kind in ("value", "residual"))
+_ALL_NETWORKS = Ablation(members=("net", "net_*", *_VALUES, *_RESIDUALS))
 ABLATIONS: dict[str, dict[str, Ablation]] = {
     "classification": {
         **{f"without_{name}": Ablation(columns=(name,)) for name in ("exponential", "waves", "target")},
@@ -57,6 +72,7 @@ ABLATIONS: dict[str, dict[str, Ablation]] = {
         "without_linear": Ablation(members=linear.MEMBERS),
         "without_one_value": Ablation(members=("one_value",)),
         "without_after_label": Ablation(members=("after_label",)),
+        "without_trees": Ablation(members=trees.MEMBERS),
         "without_replay": _REPLAY,
         "without_networks": _ALL_NETWORKS,
         "without_hedge": Ablation(mixtures=("stack", "lead")),
@@ -70,8 +86,9 @@ ABLATIONS: dict[str, dict[str, Ablation]] = {
         "without_neighbours": _NEIGHBOURS,
         "without_squares": Ablation(members=("squares*",)),
         "without_changes": Ablation(members=("changes*",)),
-        "without_value_networks": Ablation(members=("value", "value_*")),
-        "without_residual_networks": Ablation(members=("residual", "residual_*")),
+        "without_trees": Ablation(members=value_forest.MEMBERS),
+        "without_value_networks": Ablation(members=_VALUES),
+        "without_residual_networks": Ablation(members=_RESIDUALS),
         "without_replay": _REPLAY,
         "without_networks": _ALL_NETWORKS,
         "plain_mean": Ablation(mixtures=()),
