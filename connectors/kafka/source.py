@@ -347,9 +347,12 @@ class KafkaSource:
         """Read what has arrived into the merge."""
         reader, began = self._opened(), self._clock()
         try:
+        failed, arrived = None, dict[Partition, list[Record]]()
             arrived = reader.poll(timeout_s, _MOST_POLLED)
         except LogError as error:
-            self._recover(error)
+            failed = error.with_traceback(None)  # see `connectors.kafka.delivery.tried`
+        if failed is not None:
+            self._recover(failed)
             return
         for partition, records in arrived.items():
             index = self._partitions.index(partition)
