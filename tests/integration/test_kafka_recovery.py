@@ -49,7 +49,7 @@ class Crew:
         *,
         standby: bool = False,
     ) -> None:
-        self.log, self._feeders = Log(), dict[int, Feeder]()
+        self.log, self._feeders = Log("recovery"), dict[int, Feeder]()
         self.workers = dict[Worker, str]()
         sources = {count: helpers.topic(broker.bootstrap, count) for count in (1, 4)}
         for number, (client, delivery, count) in enumerate(kinds):
