@@ -137,6 +137,7 @@ class KafkaSource:
         self._polled = 0.0  # when the last poll ended
         self._due: dict[Partition, _Due] = {}
         self._silent_since: float | None = None
+        self._unknown_since: float | None = None  # since when all that comes are errors that we do not know
         self._taken: tuple[list[int], list[Record]] = ([], [])  # out of the merge, and not decoded yet
         self._undecoded_since: float | None = None
 
@@ -374,7 +375,7 @@ class KafkaSource:
                 self._next[partition] = reached
                 gave.add(partition)
         if arrived:
-            self._silent_since = None
+            self._silent_since = self._unknown_since = None
         self._count_vain(began, gave, sum(map(len, arrived.values())))
         self._finish()
 
@@ -467,7 +468,7 @@ class KafkaSource:
         except LogError as error:
             self._recover(error)
             return
-        self._silent_since = None
+        self._silent_since = self._unknown_since = None
         behind = {p: max(ends[p] - reader.position(p), 0) for p in self._partitions}
         self._lag = sum(behind.values()) + self._buffered()
         self._due = {p: self._due.get(p, _Due()) for p, records in behind.items() if records}
@@ -505,7 +506,11 @@ class KafkaSource:
             if self._silent_since is None:
                 self._silent_since = now
                 _log.warning("Kafka does not answer (%s); waiting for it", error)
-            if error.fault == "failed" and now - self._silent_since >= self._reading.stall_s:
+            if error.fault == "unreachable":
+                self._unknown_since = None
+            elif self._unknown_since is None:
+                self._unknown_since = now
+            elif now - self._unknown_since >= self._reading.stall_s:
                 raise self._told(error) from error  # an answer that we do not know, again and again
             if 0 < self._give_up_s <= now - self._silent_since:
                 raise SourceError(

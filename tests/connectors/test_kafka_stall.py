@@ -1,11 +1,15 @@
-"""A client that no longer fetches from one of its partitions: it is made anew, whatever the others bring, and no other is."""
+"""A client that no longer fetches from one of its partitions: it is made anew, whatever the others bring, and no other is.
+
+And one that fails again and again in a way that nobody knows: it ends the run, but for an error among others.
+"""
 
 import math
 
 import pytest
 
+from connectors.errors import SourceError
 from connectors.kafka import KafkaReading, KafkaSource, source
-from connectors.kafka.client import Partition
+from connectors.kafka.client import LogError, Partition
 from connectors.raw import RawCodec
 from connectors.records import Origin, Record
 from tests.pipeline.helpers import Clock
@@ -196,3 +200,23 @@ def test_a_loop_that_is_slow_has_not_asked(clock):
     read(reading, log, 10 * STALL_S, loop_s=STALL_S)
     assert reading._due
     assert (log.made, reading.statistics.stalls) == (1, 0)
+
+
+def test_an_error_that_nobody_knows_ends_a_run_only_again_and_again(clock, monkeypatch):
+    """A broker may be away for longer than that, and one such error among others then means nothing."""
+    log, faults, poll = Log(clock, range(3)), [], Reader.poll
+
+    def fails(reader, timeout_s, most):
+        if not faults:
+            return poll(reader, timeout_s, most)
+        clock.now += 1.0
+        raise LogError(faults.pop(0), "not now")
+
+    monkeypatch.setattr(Reader, "poll", fails)
+    reading = opened(log, order="arrival", look_s=1e9)
+    faults += [*["unreachable"] * 10, "failed", "unreachable", *["failed"] * 3]
+    assert read(reading, log, 30.0) == [(0, 0), (0, 1), (0, 2)]
+    faults += ["failed"] * 20
+    with pytest.raises(SourceError, match="not now"):
+        read(reading, log, 30.0)
+    assert len(faults) > 10
