@@ -142,7 +142,7 @@ class Patience:
         if self._stopping() and waited_s >= GRACE_S:
             raise told(error, "the process is to stop, and what is under way is not acknowledged")
         if 0 < self._give_up_s <= waited_s:
-            raise told(error, f"not acknowledged for {waited_s:.0f} s (give_up_s)")
+            raise told(error, f"not acknowledged for {waited_s:.0f} s (kafka.give_up_s)")
         if not self._told and waited_s >= 1.0:
             self._told = True
             _log.warning("Kafka does not take what is written (%s); waiting for it", error)
@@ -403,10 +403,11 @@ def check_there(writer: LogWriter, records: Sequence[Outgoing]) -> None:
 def told(error: LogError, what: str) -> SinkError:
     """Say what an error of the library means to the user."""
     remedy = {
-        "unreachable": "Check the address and security, and whether the brokers run.",
+        "unreachable": "Check kafka.bootstrap_servers and kafka.security, and whether the brokers run.",
         "unknown_topic": "Make the topic, or correct its name.",
-        "refused": "Check user, password and mechanism, and the user's rights.",
-        "untrusted": "Check security and ca_file (certificate_file, if brokers ask for one), and that theirs names the host.",
+        "refused": "Check kafka.user, its password and kafka.mechanism, and the user's rights.",
+        "untrusted": "Check kafka.security and kafka.ca_file (kafka.certificate_file, if brokers ask for one), and that theirs names"
+        " the host.",
         "configuration": "Correct the setting.",
         "too_large": "Raise max.message.bytes of the topic, and in [kafka.producer] max_request_size (confluent-kafka:"
         " message.max.bytes).",

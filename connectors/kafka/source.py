@@ -347,8 +347,8 @@ class KafkaSource:
     def _fill(self, timeout_s: float) -> None:
         """Read what has arrived into the merge."""
         reader, began = self._opened(), self._clock()
-        try:
         failed, arrived = None, dict[Partition, list[Record]]()
+        try:
             arrived = reader.poll(timeout_s, _MOST_POLLED)
         except LogError as error:
             failed = error.with_traceback(None)  # see `connectors.kafka.delivery.tried`
@@ -514,7 +514,7 @@ class KafkaSource:
                 raise self._told(error) from error  # an answer that we do not know, again and again
             if 0 < self._give_up_s <= now - self._silent_since:
                 raise SourceError(
-                    f"Kafka has not answered for {now - self._silent_since:.0f} s (give_up_s); last: {error}"
+                    f"Kafka has not answered for {now - self._silent_since:.0f} s (kafka.give_up_s); last: {error}"
                 ) from error
             time.sleep(_POLL_S)  # a library that fails at once must not spin
             return
@@ -586,9 +586,10 @@ class KafkaSource:
     def _told(self, error: LogError) -> SourceError:
         """Say what an error of the library means to the user."""
         remedy = {
-            "unreachable": "Check the address and security, and whether the brokers run.",
-            "refused": "Check user, password and mechanism, and the user's rights.",
-            "untrusted": "Check security and ca_file (certificate_file, if brokers ask for one), and that theirs names the host.",
+            "unreachable": "Check kafka.bootstrap_servers and kafka.security, and whether the brokers run.",
+            "refused": "Check kafka.user, its password and kafka.mechanism, and the user's rights.",
+            "untrusted": "Check kafka.security and kafka.ca_file (kafka.certificate_file, if brokers ask for one), and that theirs names"
+            " the host.",
             "configuration": "Correct the setting.",
         }.get(error.fault, "See the broker's log.")
         names = [one.topic for one in self._reading.topics]
