@@ -153,8 +153,8 @@ def written_and_read(connection: KafkaConnection, secure: Secure) -> None:
 
 
 def by_scram(connection: KafkaConnection, secure: Secure) -> KafkaConnection:
-    """A user whose password the cluster keeps."""
-    return replace(connection, mechanism="SCRAM-SHA-512", user="bob")
+    """A user whose password the cluster keeps, and we in an environment variable."""
+    return replace(connection, mechanism="SCRAM-SHA-512", user="bob", password_file="", password_env="OF_BOB")
 
 
 def by_certificate(connection: KafkaConnection, secure: Secure) -> KafkaConnection:
@@ -172,8 +172,11 @@ def by_certificate(connection: KafkaConnection, secure: Secure) -> KafkaConnecti
 
 
 @pytest.mark.parametrize("way", [by_scram, by_certificate])
-def test_other_ways_to_log_in(connection: KafkaConnection, secure: Secure, way: Any, tmp_path: Path) -> None:
+def test_other_ways_to_log_in(
+    connection: KafkaConnection, secure: Secure, way: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """SCRAM, and a certificate of the client, do as well; a wrong password and a missing certificate do not."""
+    monkeypatch.setenv("OF_BOB", "open sesame")
     right = way(connection, secure)
     written_and_read(right, secure)
     (tmp_path / "wrong").write_text("wr0ng-secret\n")
