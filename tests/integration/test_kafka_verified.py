@@ -17,6 +17,7 @@ from tests.integration import helpers, runs, verifier
 from tests.integration.live import NEVER_S, Log
 
 POISON = [*runs.POISON, None]
+KILLS = int(os.environ.get("STREAMNN_KILLS", "20"))
 
 
 def mixed(folder, events):
@@ -130,18 +131,18 @@ def test_stopped_in_order(bootstrap, tmp_path, client, delivery):
 
 
 @pytest.mark.heavy
+@pytest.mark.timeout(600 + 60 * KILLS)
 @pytest.mark.parametrize("delivery", ["transactional", "at_least_once"])
 def test_killed_at_random_times(bootstrap, tmp_path, delivery):
     """Kills (-9) at seeded random times, STREAMNN_KILLS of them or 20, leave every event counted once.
 
     Without transactions predictions may be there twice, each time the same; without the repeats each is there once.
     """
-    moment, kills = random.Random(5), int(os.environ.get("STREAMNN_KILLS", "20"))
-    log = Log(f"{kills} kills, {delivery}, seed 5")
+    moment, log = random.Random(5), Log(f"{KILLS} kills, {delivery}, seed 5")
     # so many that work is left at most of the kills
-    prepared(tmp_path, bootstrap, 1000 * kills, delivery=delivery)
+    prepared(tmp_path, bootstrap, 1000 * KILLS, delivery=delivery)
     reached: list[int] = []
-    for _ in range(kills):
+    for _ in range(KILLS):
         before, process = runs.reached(tmp_path), runs.run(tmp_path)
         if starting := moment.random() < 0.25:
             time.sleep(moment.uniform(0.5, 6.0))  # while it starts and takes over
@@ -157,7 +158,7 @@ def test_killed_at_random_times(bootstrap, tmp_path, delivery):
             "kill", f"{len(reached)}, {when}: exit code {process.returncode}, event {reached[-1]}, {found or 'right'}"
         )
         assert found == []
-    assert len(set(reached)) > kills // 5, f"most of the kills hit nothing: {reached}"
+    assert len(set(reached)) > KILLS // 5, f"most of the kills hit nothing: {reached}"
     runs.finished(tmp_path)
     repeats = verifier.repeated(tmp_path / "run.toml")
     log.say("done", f"{verifier.FOUND_NOTHING}, {repeats} predictions are there more than once, each time the same")
