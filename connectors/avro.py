@@ -118,10 +118,10 @@ class RegistrySettings:
                 return Path(self.password_file).read_text().splitlines()[0]
             except (OSError, IndexError) as error:
                 raise SchemaError(
-                    f"registry_password_file {self.password_file!r} cannot be read, or is empty"
+                    f"kafka.registry_password_file {self.password_file!r} cannot be read, or is empty"
                 ) from error
         if self.password_env and self.password_env not in environ:
-            raise SchemaError(f"registry_password_env names {self.password_env!r}, which is not set")
+            raise SchemaError(f"kafka.registry_password_env names {self.password_env!r}, which is not set")
         return environ[self.password_env] if self.password_env else ""
 
 

@@ -37,7 +37,9 @@ def first(reader: LogReader, reading: KafkaReading, there: tuple[int, ...]) -> d
         raise SourceError(f"topic {reading.topic!r} has partitions {list(there)}, and not {unknown}")
     foreign = sorted(set(reading.start_positions) - set(wanted))
     if foreign:
-        raise SourceError(f"start names partitions {foreign} of {reading.topic!r}, and partitions is {list(wanted)}")
+        raise SourceError(
+            f"kafka.start names partitions {foreign} of {reading.topic!r}, and kafka.partitions is {list(wanted)}"
+        )
     owned = [Partition(reading.topic, number) for number in wanted]
     moment = reading.start_ms()
     if reading.start == "earliest":
@@ -100,7 +102,7 @@ def resumed(
     owned = {partition.number for partition in positions}
     if reading.partitions and set(reading.partitions) != owned:
         raise SourceError(
-            f"the model owns partitions {sorted(owned)} of {reading.topic!r}, and partitions is "
+            f"the model owns partitions {sorted(owned)} of {reading.topic!r}, and kafka.partitions is "
             f"{list(reading.partitions)}: they move together; set it to what the model owns"
         )
     if not owned <= set(there):
@@ -132,8 +134,8 @@ def added(reader: LogReader, reading: KafkaReading, there: tuple[int, ...], owne
     if reading.new_partitions == "refuse":
         raise SourceError(
             f"topic {reading.topic!r} has got partitions {[p.number for p in new]}, and the model owns "
-            f"{sorted(owned)}; records of a key may have moved to them. Set new_partitions to accept to read them "
-            "too, or partitions to those that the model owns to leave the new ones to others."
+            f"{sorted(owned)}; records of a key may have moved to them. Set kafka.new_partitions to accept to read "
+            "them too, or kafka.partitions to those that the model owns to leave the new ones to others."
         )
     return reader.begin(new, timeout_s=START_S)
 
@@ -157,7 +159,7 @@ def in_range(reader: LogReader, reading: KafkaReading, positions: Mapping[Partit
             if reading.lost == "stop":
                 raise SourceError(
                     f"records {at} to {earliest - 1} of {name} have not been read, and have been deleted "
-                    "(retention). To go on without them, set lost to skip: they are counted. To learn from them, "
+                    "(retention). To go on without them, set kafka.lost to skip: they are counted. To learn from them, "
                     "start afresh in another folder of checkpoints, from a copy that holds them."
                 )
             _log.warning("skipping records %d to %d of %s, which have been deleted", at, earliest - 1, name)

@@ -142,7 +142,7 @@ class Patience:
         if self._stopping() and waited_s >= GRACE_S:
             raise told(error, "the process is to stop, and what is under way is not acknowledged")
         if 0 < self._give_up_s <= waited_s:
-            raise told(error, f"not acknowledged for {waited_s:.0f} s (give_up_s)")
+            raise told(error, f"not acknowledged for {waited_s:.0f} s (kafka.give_up_s)")
         if not self._told and waited_s >= 1.0:
             self._told = True
             _log.warning("Kafka does not take what is written (%s); waiting for it", error)
@@ -245,25 +245,20 @@ class Delivery:
 
     def _produce(self, record: Outgoing, patience: Patience) -> None:
         refused_since = self._clock()
-        while True:
-            try:
-                self._opened().produce(record)
-            except LogError as error:
-                if error.fault == "too_large" and record.smaller is not None:
-                    record = record.smaller
-                    self.truncated += 1
-                    continue
-                if error.fault in PERMANENT:
-                    raise told(error, f"a record for topic {record.topic!r} cannot be written") from error
-                patience.wait(error)
-                if error.fault != "unreachable":  # this producer is of no more use
-                    self._settle(patience)
-                    self._repeat(patience)
-                elif self._clock() - refused_since >= STUCK_S:
-                    check_there(self._opened(), [record])
-                    refused_since = self._clock()
-            else:
-                return
+        while (failed := tried(partial(self._opened().produce, record))) is not None:
+            if failed.fault == "too_large" and record.smaller is not None:
+                record = record.smaller
+                self.truncated += 1
+                continue
+            if failed.fault in PERMANENT:
+                raise told(failed, f"a record for topic {record.topic!r} cannot be written") from failed
+            patience.wait(failed)
+            if failed.fault != "unreachable":  # this producer is of no more use
+                self._settle(patience)
+                self._repeat(patience)
+            elif self._clock() - refused_since >= STUCK_S:
+                check_there(self._opened(), [record])
+                refused_since = self._clock()
 
     def _settle(self, patience: Patience, pause_s: float = 0.0) -> None:
         """Wait a moment for acknowledgements, of all or (with a pause) of some; give what failed to a new producer."""
@@ -295,14 +290,10 @@ class Delivery:
             known = set(map(id, self._failed))
             self._failed += [record for record in self._writer.close() if id(record) not in known]
             self._writer = None
-        while True:
-            try:
-                self._writer = self._library.writer(transactional_id="", transaction_timeout_s=60.0, wait_s=RETRY_S)
-                break
-            except LogError as error:
-                if error.fault in PERMANENT:
-                    raise told(error, "the producer cannot be made anew") from error
-                patience.wait(error)
+        while (failed := tried(self._renew)) is not None:
+            if failed.fault in PERMANENT:
+                raise told(failed, "the producer cannot be made anew") from failed
+            patience.wait(failed)
         self._recoveries += 1
         check_there(self._opened(), self._failed)
         again, self._failed = self._failed, []
@@ -311,12 +302,14 @@ class Delivery:
             self._one_by_one(again)
             return
         for at, record in enumerate(again):
-            try:
-                self._opened().produce(record)
-            except LogError as error:
+            failed = tried(partial(self._opened().produce, record))
+            if failed is not None:
                 self._failed = [*again[at:], *self._failed]
-                patience.wait(error)
+                patience.wait(failed)
                 return
+
+    def _renew(self) -> None:
+        self._writer = self._library.writer(transactional_id="", transaction_timeout_s=60.0, wait_s=RETRY_S)
 
     def _one_by_one(self, again: Sequence[Outgoing]) -> None:
         """Find the records that are too large; write the smaller form where there is one."""
@@ -351,6 +344,19 @@ def attempt(writer: LogWriter, record: Outgoing) -> LogError | None:
     except LogError as error:
         return error
     return LogError("unreachable", "a record is stuck under way")
+
+
+def tried(call: Callable[[], object]) -> LogError | None:
+    """Call, and return what fails, without the frames it came through: then nothing is asked while it is being handled.
+
+    What is being handled when confluent-kafka (2.16) raises, it never lets go of, and so of nothing that its frames hold: a
+    producer, with threads and sockets.
+    """
+    try:
+        call()
+    except LogError as error:
+        return error.with_traceback(None)
+    return None
 
 
 def connect(make: Callable[[], LogWriter], wait_s: float) -> LogWriter:
@@ -397,10 +403,11 @@ def check_there(writer: LogWriter, records: Sequence[Outgoing]) -> None:
 def told(error: LogError, what: str) -> SinkError:
     """Say what an error of the library means to the user."""
     remedy = {
-        "unreachable": "Check the address and security, and whether the brokers run.",
+        "unreachable": "Check kafka.bootstrap_servers and kafka.security, and whether the brokers run.",
         "unknown_topic": "Make the topic, or correct its name.",
-        "refused": "Check user, password and mechanism, and the user's rights.",
-        "untrusted": "Check security and ca_file (certificate_file, if brokers ask for one), and that theirs names the host.",
+        "refused": "Check kafka.user, its password and kafka.mechanism, and the user's rights.",
+        "untrusted": "Check kafka.security and kafka.ca_file (kafka.certificate_file, if brokers ask for one), and that theirs names"
+        " the host.",
         "configuration": "Correct the setting.",
         "too_large": "Raise max.message.bytes of the topic, and in [kafka.producer] max_request_size (confluent-kafka:"
         " message.max.bytes).",

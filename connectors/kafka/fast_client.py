@@ -291,11 +291,10 @@ class FastWriter:
 
     def take_over(self, *, timeout_s: float) -> None:
         """Finish what an earlier writer of the same id left open, and fence it."""
-        producer = self._producer
 
         def work() -> None:
             with Translating("failed"):
-                producer.init_transactions(timeout_s)
+                self._producer.init_transactions(timeout_s)
 
         self._calls.within(timeout_s + _SPARE_S, "taking over the transactional id", work)
 
@@ -351,36 +350,33 @@ class FastWriter:
         if self._errors.told:
             # a producer that lost its broker in this transaction most often does not return from sending positions
             raise LogError("failed", f"the connection was lost within the transaction: {self._errors.told[-1]}")
-        producer = self._producer
 
         def work() -> None:
             with Translating("failed"):
                 if offsets:
-                    producer.send_offsets_to_transaction(_noted(offsets, note), self._group(group), timeout_s)
-                producer.commit_transaction(timeout_s)
+                    self._producer.send_offsets_to_transaction(_noted(offsets, note), self._group(group), timeout_s)
+                self._producer.commit_transaction(timeout_s)
 
         # one that loses it meanwhile neither, whatever its time-out: only once another producer has taken its id
         self._calls.within(timeout_s, "committing a transaction", work)
 
     def abort(self, *, timeout_s: float) -> None:
         """Abort the transaction."""
-        producer = self._producer
 
         def work() -> None:
             with Translating("failed"):
-                producer.abort_transaction(timeout_s)
+                self._producer.abort_transaction(timeout_s)
 
         self._calls.within(timeout_s + _SPARE_S, "aborting a transaction", work)
 
     def catch_up(self, partition: Partition, group: str, *, timeout_s: float) -> None:
         """Give a position, and abort."""
         self.begin()
-        producer = self._producer
 
         def work() -> None:
             with Translating("failed"):
-                producer.send_offsets_to_transaction(_noted({partition: 0}, ""), self._group(group), timeout_s)
-                producer.abort_transaction(timeout_s)
+                self._producer.send_offsets_to_transaction(_noted({partition: 0}, ""), self._group(group), timeout_s)
+                self._producer.abort_transaction(timeout_s)
 
         self._calls.within(timeout_s, "asking for committed positions", work)
 

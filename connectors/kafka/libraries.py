@@ -21,6 +21,6 @@ def library(connection: KafkaConnection) -> Library:
     try:
         found = importlib.import_module(module)
     except ModuleNotFoundError as error:
-        raise KafkaSettingError(f"client is {connection.client!r}, which is not installed; {remedy}") from error
+        raise KafkaSettingError(f"kafka.client is {connection.client!r}, which is not installed; {remedy}") from error
     made: Library = getattr(found, name)(connection)
     return made

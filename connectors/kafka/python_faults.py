@@ -42,7 +42,8 @@ def translated(error: BaseException, otherwise: Fault) -> LogError:
         fault = "too_long"
     if _NO_CODEC in str(error):
         return LogError(
-            fault, f"{error}; install the extra `compression`, or set client to confluent-kafka, which has them all"
+            fault,
+            f"{error}; install the extra `compression`, or set kafka.client to confluent-kafka, which has them all",
         )
     return LogError(fault, f"{type(error).__name__}: {error}")
 

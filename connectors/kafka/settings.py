@@ -85,7 +85,9 @@ class KafkaConnection:
 
     def __post_init__(self) -> None:
         if not self.bootstrap_servers:
-            raise KafkaSettingError('bootstrap_servers is empty; give host:port of a broker, such as "localhost:9092"')
+            raise KafkaSettingError(
+                'kafka.bootstrap_servers is empty; give host:port of a broker, such as "localhost:9092"'
+            )
         _one_of("client", self.client, get_args(Client))
         _one_of("security", self.security, get_args(Security))
         _one_of("compression", self.compression, get_args(Compression))
@@ -95,11 +97,11 @@ class KafkaConnection:
             _not_ours(section, getattr(self, section))
         if self.security.startswith("sasl") and self.mechanism in {"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"}:
             if not self.user:
-                raise KafkaSettingError(f"security is {self.security!r}, which needs a user")
+                raise KafkaSettingError(f"kafka.security is {self.security!r}, which needs kafka.user")
             if not (self.password_file or self.password_env):
                 raise KafkaSettingError(
-                    f"security is {self.security!r}, which needs a password: name its file (password_file) or its "
-                    "environment variable (password_env)"
+                    f"kafka.security is {self.security!r}, which needs a password: name its file (kafka.password_file) or "
+                    "its environment variable (kafka.password_env)"
                 )
 
     def password(self, environ: Mapping[str, str] = os.environ) -> str:
@@ -168,7 +170,7 @@ class KafkaReading:
     most_uncommitted: int = 10_000_000
 
     def __post_init__(self) -> None:
-        for name, value in (("topic", self.topic), ("group", self.group)):
+        for name, value in (("topic", self.topic), ("kafka.group", self.group)):
             if not value:
                 raise KafkaSettingError(f"{name} is empty; give its name")
         _one_of("order", self.order, get_args(Order))
@@ -183,9 +185,9 @@ class KafkaReading:
             ("most_uncommitted", self.most_uncommitted),
         ):
             if number <= 0:
-                raise KafkaSettingError(f"{name} is {number}, expected more than 0")
+                raise KafkaSettingError(f"kafka.{name} is {number}, expected more than 0")
         if len(set(self.partitions)) != len(self.partitions) or any(p < 0 for p in self.partitions):
-            raise KafkaSettingError(f"partitions is {self.partitions}; name each partition once, from 0")
+            raise KafkaSettingError(f"kafka.partitions is {self.partitions}; name each partition once, from 0")
         self.start_ms()
         self.until_ms()
         if self.until_positions and self.until == "forever":
@@ -208,7 +210,7 @@ class KafkaReading:
     def start_ms(self) -> int | None:
         """Return the moment to begin at, in milliseconds since 1970; None for "earliest" and "latest"."""
         return _moment_ms(
-            "start", self.start, ("earliest", "latest"), ', or offsets of partitions such as "0:1200,1:800"'
+            "kafka.start", self.start, ("earliest", "latest"), ', or offsets of partitions such as "0:1200,1:800"'
         )
 
     def until_ms(self) -> int | None:
@@ -242,10 +244,10 @@ def _secret(name: str, file: str, variable: str, environ: Mapping[str, str]) -> 
         try:
             return Path(file).read_text().splitlines()[0]
         except (OSError, IndexError) as error:
-            raise KafkaSettingError(f"{name}_file {file!r} cannot be read, or is empty: {error}") from error
+            raise KafkaSettingError(f"kafka.{name}_file {file!r} cannot be read, or is empty: {error}") from error
     if variable:
         if variable not in environ:
-            raise KafkaSettingError(f"{name}_env names the environment variable {variable!r}, which is not set")
+            raise KafkaSettingError(f"kafka.{name}_env names the environment variable {variable!r}, which is not set")
         return environ[variable]
     return ""
 
@@ -253,17 +255,17 @@ def _secret(name: str, file: str, variable: str, environ: Mapping[str, str]) -> 
 def _not_ours(section: str, settings: Mapping[str, Any]) -> None:
     for name in settings:
         if (known := name.replace(".", "_")) in _OURS:
-            instead = f"use {_OURS[known]} instead" if _OURS[known] else "leave it out"
+            instead = f"use kafka.{_OURS[known]} instead" if _OURS[known] else "leave it out"
             raise KafkaSettingError(
-                f"{section} sets {name!r}, on which rests that no event is lost or counted twice; {instead}"
+                f"kafka.{section} sets {name!r}, on which rests that no event is lost or counted twice; {instead}"
             )
 
 
 def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
-        raise KafkaSettingError(f"{name} is {value!r}; use one of {', '.join(known)}")
+        raise KafkaSettingError(f"kafka.{name} is {value!r}; use one of {', '.join(known)}")
 
 
 def _not_negative(name: str, value: float) -> None:
     if value < 0:
-        raise KafkaSettingError(f"{name} is {value}, expected 0 or more")
+        raise KafkaSettingError(f"kafka.{name} is {value}, expected 0 or more")

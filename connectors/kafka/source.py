@@ -45,6 +45,7 @@ _COMMIT_S = 2.0  # likewise, for a commit: what has not been answered then comes
 _POLL_S, _POLLS = 0.1, 10
 _SHORTEST_POLL_S = 0.001
 _MOST_POLLED = 5_000
+_MOST_HELD = 1_000_000  # records in a client: 16 MB, of 16 bytes each
 _MOST_NOTED = 1_000  # waits that ended by the clock, in a checkpoint
 
 
@@ -71,6 +72,14 @@ class KafkaStatistics:
     lost_records: int
     failed_commits: int
     unreachable_s: float
+
+
+@dataclass(slots=True)
+class _Due:
+    """A partition that is behind its end: since it gave something, or was found so."""
+
+    asked_s: float = 0.0
+    others: int = 0  # records that came of other partitions
 
 
 class KafkaSource:
@@ -126,10 +135,9 @@ class KafkaSource:
         self._held_since: float | None = None
         self._looked = 0.0
         self._polled = 0.0  # when the last poll ended
-        self._vain_s: dict[
-            Partition, float
-        ] = {}  # those behind their ends: how long asked for since they gave something
+        self._due: dict[Partition, _Due] = {}
         self._silent_since: float | None = None
+        self._unknown_since: float | None = None  # since when all that comes are errors that we do not know
         self._taken: tuple[list[int], list[Record]] = ([], [])  # out of the merge, and not decoded yet
         self._undecoded_since: float | None = None
 
@@ -339,10 +347,13 @@ class KafkaSource:
     def _fill(self, timeout_s: float) -> None:
         """Read what has arrived into the merge."""
         reader, began = self._opened(), self._clock()
+        failed, arrived = None, dict[Partition, list[Record]]()
         try:
             arrived = reader.poll(timeout_s, _MOST_POLLED)
         except LogError as error:
-            self._recover(error)
+            failed = error.with_traceback(None)  # see `connectors.kafka.delivery.tried`
+        if failed is not None:
+            self._recover(failed)
             return
         for partition, records in arrived.items():
             index = self._partitions.index(partition)
@@ -364,32 +375,36 @@ class KafkaSource:
                 self._next[partition] = reached
                 gave.add(partition)
         if arrived:
-            self._silent_since = None
-        self._count_vain(began, gave, filled=sum(map(len, arrived.values())) >= _MOST_POLLED)
+            self._silent_since = self._unknown_since = None
+        self._count_vain(began, gave, sum(map(len, arrived.values())))
         self._finish()
 
-    def _count_vain(self, began: float, gave: Collection[Partition], *, filled: bool) -> None:
+    def _count_vain(self, began: float, gave: Collection[Partition], records: int) -> None:
         """Note for how long each partition that is behind its end has been asked for since it gave something.
 
         A poll counts for a partition that could have given something: not one that is paused, or of which something is
-        buffered, so that nobody waits for it; and for none if it brought as many records as it may. Then more may lie in
-        the client, which hands out what it has fetched in turn, and fetches for those first of which it has nothing; one
-        that brings fewer has handed out all there was. It counts from its beginning, or a moment before, since a client's
-        requests are under way between polls too, but no longer: a loop that is slow has not asked.
+        buffered, so that nobody waits for it. One that brings fewer records than it may has handed out all there was. After
+        one that is filled more may lie in the client, which hands out what it has fetched in turn, and fetches for those
+        first of which it has nothing: it counts once others have given more than a client holds. A poll counts from its
+        beginning, or a moment before, since a client's requests are under way between polls too, but no longer: a loop that
+        is slow has not asked.
 
         Args:
             began: when the poll did.
             gave: those of which records came, or whose position went on over markers.
-            filled: it brought as many records as it may.
+            records: how many came.
         """
         now = self._clock()
         asked_s = now - max(began - _POLL_S, self._polled)
         self._polled = now
-        due = {partition: vain_s for partition, vain_s in self._vain_s.items() if partition not in gave}
-        for partition in due:
-            if not (filled or partition in self._paused or self._merge.waiting(self._partitions.index(partition))):
-                due[partition] += asked_s
-        self._vain_s = due  # of one that gave something more is due if the next look says so
+        # of one that gave something more is due if the next look says so
+        self._due = {partition: due for partition, due in self._due.items() if partition not in gave}
+        for partition, due in self._due.items():
+            if partition in self._paused or self._merge.waiting(self._partitions.index(partition)):
+                continue
+            due.others += records
+            if records < _MOST_POLLED or due.others > _MOST_HELD:
+                due.asked_s += asked_s
 
     def _attend(self) -> None:
         """Pause and resume; end waits; look after the cluster."""
@@ -453,11 +468,11 @@ class KafkaSource:
         except LogError as error:
             self._recover(error)
             return
-        self._silent_since = None
+        self._silent_since = self._unknown_since = None
         behind = {p: max(ends[p] - reader.position(p), 0) for p in self._partitions}
         self._lag = sum(behind.values()) + self._buffered()
-        self._vain_s = {p: self._vain_s.get(p, 0.0) for p, records in behind.items() if records}
-        stalled = [p for p, vain_s in self._vain_s.items() if vain_s >= reading.stall_s]
+        self._due = {p: self._due.get(p, _Due()) for p, records in behind.items() if records}
+        stalled = [p for p, due in self._due.items() if due.asked_s >= reading.stall_s]
         if stalled:
             for partition in stalled:
                 _log.warning(
@@ -482,7 +497,7 @@ class KafkaSource:
                 fresh.pause(self._paused)
         except LogError as error:
             raise self._told(error) from error
-        self._vain_s = {}
+        self._due = {}
 
     def _recover(self, error: LogError) -> None:
         """Decide what an error of the library means while records are read."""
@@ -491,11 +506,15 @@ class KafkaSource:
             if self._silent_since is None:
                 self._silent_since = now
                 _log.warning("Kafka does not answer (%s); waiting for it", error)
-            if error.fault == "failed" and now - self._silent_since >= self._reading.stall_s:
+            if error.fault == "unreachable":
+                self._unknown_since = None
+            elif self._unknown_since is None:
+                self._unknown_since = now
+            elif now - self._unknown_since >= self._reading.stall_s:
                 raise self._told(error) from error  # an answer that we do not know, again and again
             if 0 < self._give_up_s <= now - self._silent_since:
                 raise SourceError(
-                    f"Kafka has not answered for {now - self._silent_since:.0f} s (give_up_s); last: {error}"
+                    f"Kafka has not answered for {now - self._silent_since:.0f} s (kafka.give_up_s); last: {error}"
                 ) from error
             time.sleep(_POLL_S)  # a library that fails at once must not spin
             return
@@ -567,9 +586,10 @@ class KafkaSource:
     def _told(self, error: LogError) -> SourceError:
         """Say what an error of the library means to the user."""
         remedy = {
-            "unreachable": "Check the address and security, and whether the brokers run.",
-            "refused": "Check user, password and mechanism, and the user's rights.",
-            "untrusted": "Check security and ca_file (certificate_file, if brokers ask for one), and that theirs names the host.",
+            "unreachable": "Check kafka.bootstrap_servers and kafka.security, and whether the brokers run.",
+            "refused": "Check kafka.user, its password and kafka.mechanism, and the user's rights.",
+            "untrusted": "Check kafka.security and kafka.ca_file (kafka.certificate_file, if brokers ask for one), and that theirs names"
+            " the host.",
             "configuration": "Correct the setting.",
         }.get(error.fault, "See the broker's log.")
         names = [one.topic for one in self._reading.topics]

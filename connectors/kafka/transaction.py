@@ -40,6 +40,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from connectors.errors import SinkError
@@ -59,6 +60,7 @@ from connectors.kafka.delivery import (
     count_partitions,
     never,
     told,
+    tried,
 )
 
 _log = logging.getLogger(__name__)
@@ -206,13 +208,12 @@ class Transaction:
             if found == before:
                 return found
             patience = self._patience()
-            try:
-                self._catch_up()  # and look again: the coordinator may have gone and come up meanwhile
-            except LogError as error:
-                if error.fault in PERMANENT:
-                    raise told(error, f"cannot read what group {self._group!r} has committed") from error
-                patience.wait(error)
-                self._recover(error, patience)
+            failed = tried(self._catch_up)  # and look again: the coordinator may have gone and come up meanwhile
+            if failed is not None:
+                if failed.fault in PERMANENT:
+                    raise told(failed, f"cannot read what group {self._group!r} has committed") from failed
+                patience.wait(failed)
+                self._recover(failed, patience)
 
     def _catch_up(self) -> None:
         """Have the coordinator tell the newest positions from now on."""
@@ -299,52 +300,56 @@ class Transaction:
         patience, limit_s = self._patience(), _COMMIT_S
         while True:
             self.flush()
-            try:
-                if self._began is None:
-                    self._opened().begin()
-                    self._began = self._clock()
-                note = _Note(checkpoint, self._owner, self._commits).text()
-                self._opened().commit(positions, self._group, note, timeout_s=limit_s)
-            except LogError as error:
-                if error.fault in PERMANENT:
-                    raise told(error, f"checkpoint {checkpoint} cannot be committed") from error
-                patience.wait(error)
-                limit_s = min(2 * limit_s, _LONGEST_COMMIT_S)  # it may be the broker that is slow
-                if self._recover(error, patience) == self._commits:
-                    break  # it was committed; only the answer was lost
-            else:
+            failed = tried(partial(self._commit_once, checkpoint, positions, limit_s))
+            if failed is None:
                 break
+            if failed.fault in PERMANENT:
+                raise told(failed, f"checkpoint {checkpoint} cannot be committed") from failed
+            patience.wait(failed)
+            limit_s = min(2 * limit_s, _LONGEST_COMMIT_S)  # it may be the broker that is slow
+            if self._recover(failed, patience) == self._commits:
+                break  # it was committed; only the answer was lost
         self._full += len(self._records) >= self._most
         self._records, self._sent, self._began = [], 0, None
         self._commits += 1
         self._before = set()
 
+    def _commit_once(self, checkpoint: str, positions: Mapping[Partition, int], limit_s: float) -> None:
+        self._begin()
+        note = _Note(checkpoint, self._owner, self._commits).text()
+        self._opened().commit(positions, self._group, note, timeout_s=limit_s)
+
+    def _begin(self) -> None:
+        """Begin a transaction if none is open."""
+        if self._began is None:
+            self._opened().begin()
+            self._began = self._clock()
+
     def _send(self, patience: Patience) -> None:
         """Give the producer what it has not been given yet; replace one that takes nothing for long."""
         refused_since: float | None = None
         while self._sent < len(self._records):
-            writer, record = self._opened(), self._records[self._sent]
+            writer, record, failed = self._opened(), self._records[self._sent], None
             try:
-                if self._began is None:
-                    writer.begin()
-                    self._began = self._clock()
+                self._begin()
                 writer.produce(record)
             except LogError as error:
-                if error.fault == "too_large":
-                    self._shrink(self._sent, error)
-                elif error.fault in PERMANENT:
-                    raise told(error, f"a record for topic {record.topic!r} cannot be written") from error
-                elif error.fault == "unreachable":
-                    refused_since = self._clock() if refused_since is None else refused_since
-                    patience.wait(error)
-                    if self._clock() - refused_since >= STUCK_S:  # it may be one that has failed, and says only this
-                        self._recover(error, patience)
-                        refused_since = None
-                else:
-                    self._recover(error, patience)
-            else:
+                failed = error.with_traceback(None)  # as `tried` does, which takes longer
+            if failed is None:
                 self._sent += 1
                 refused_since = None
+            elif failed.fault == "too_large":
+                self._shrink(self._sent, failed)
+            elif failed.fault in PERMANENT:
+                raise told(failed, f"a record for topic {record.topic!r} cannot be written") from failed
+            elif failed.fault == "unreachable":
+                refused_since = self._clock() if refused_since is None else refused_since
+                patience.wait(failed)
+                if self._clock() - refused_since >= STUCK_S:  # it may be one that has failed, and says only this
+                    self._recover(failed, patience)
+                    refused_since = None
+            else:
+                self._recover(failed, patience)
 
     def _settle(self, patience: Patience, pause_s: float = 0.0) -> None:
         """Wait a moment for acknowledgements, of all or (with a pause) of some; begin again if something failed."""
@@ -362,6 +367,7 @@ class Transaction:
             raise told(error, "the transaction cannot go on")
         _log.warning("the transaction of %r begins again: %s", self._identity, error)
         while True:
+            failed, last = None, None
             try:
                 self._check_owner(settled=False)
                 if self._writer is not None:
@@ -372,11 +378,13 @@ class Transaction:
                 self._writer = self._make(RETRY_S)
                 check_there(self._writer, self._records)
                 last = self._last_commit()
-                break
             except LogError as again:
-                if again.fault in PERMANENT:
-                    raise told(again, "the transaction cannot go on") from again
-                patience.wait(again)
+                failed = again.with_traceback(None)
+            if failed is None:
+                break
+            if failed.fault in PERMANENT:
+                raise told(failed, "the transaction cannot go on") from failed
+            patience.wait(failed)
         self.recoveries += 1
         if error.fault == "too_large":
             self._one_by_one()
@@ -399,9 +407,10 @@ class Transaction:
             try:
                 return self._committed(settled=True)
             except LogError as error:
-                if error.fault in PERMANENT or self._stopping() or self._clock() >= deadline:
-                    raise told(error, f"cannot read what group {self._group!r} has committed") from error
-                _log.info("what group %r has committed cannot be read yet: %s", self._group, error)
+                failed = error.with_traceback(None)
+            if failed.fault in PERMANENT or self._stopping() or self._clock() >= deadline:
+                raise told(failed, f"cannot read what group {self._group!r} has committed") from failed
+            _log.info("what group %r has committed cannot be read yet: %s", self._group, failed)
             time.sleep(_FIND_PAUSE_S)
 
     def _check_owner(self, *, settled: bool) -> int | None:

@@ -27,29 +27,32 @@ def test_a_missing_password_is_told(tmp_path: Path) -> None:
     for path in (tmp_path / "nowhere", tmp_path / "empty"):
         with pytest.raises(KafkaSettingError, match=path.name):
             KafkaConnection(**common, password_file=str(path)).password({})
-    with pytest.raises(KafkaSettingError, match="NOT_SET"):
+    with pytest.raises(KafkaSettingError, match=r"kafka.password_env names .*NOT_SET"):
         KafkaConnection(**common, password_env="NOT_SET").password({})
 
 
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        ({"bootstrap_servers": ""}, "bootstrap_servers"),
-        ({"client": "librdkafka"}, "client is 'librdkafka'"),
-        ({"security": "tls"}, "security is 'tls'"),
-        ({"security": "sasl_ssl"}, "needs a user"),
-        ({"security": "sasl_ssl", "user": "alice"}, "password_file"),
-        ({"give_up_s": -1.0}, "give_up_s is -1"),
-        ({"consumer": {"group_id": "g"}}, "consumer sets 'group_id', .*use group instead"),
-        ({"common": {"isolation.level": "read_uncommitted"}}, "common sets 'isolation.level', .*use committed_only"),
-        ({"producer": {"acks": 1}}, "producer sets 'acks', .*leave it out"),
+        ({"bootstrap_servers": ""}, "kafka.bootstrap_servers is empty"),
+        ({"client": "librdkafka"}, "kafka.client is 'librdkafka'"),
+        ({"security": "tls"}, "kafka.security is 'tls'"),
+        ({"security": "sasl_ssl"}, "needs kafka.user"),
+        ({"security": "sasl_ssl", "user": "alice"}, "kafka.password_file"),
+        ({"give_up_s": -1.0}, "kafka.give_up_s is -1"),
+        ({"consumer": {"group_id": "g"}}, "kafka.consumer sets 'group_id', .*use kafka.group instead"),
+        (
+            {"common": {"isolation.level": "read_uncommitted"}},
+            "kafka.common sets 'isolation.level', .*use kafka.committed_only",
+        ),
+        ({"producer": {"acks": 1}}, "kafka.producer sets 'acks', .*leave it out"),
         (
             {"producer": {"transaction_timeout_ms": 9}},
-            "sets 'transaction_timeout_ms', .*use transaction_timeout_s instead",
+            "sets 'transaction_timeout_ms', .*use kafka.transaction_timeout_s instead",
         ),
         (
             {"producer": {"transaction.timeout.ms": 9}},
-            "sets 'transaction.timeout.ms', .*use transaction_timeout_s instead",
+            "sets 'transaction.timeout.ms', .*use kafka.transaction_timeout_s instead",
         ),
     ],
 )
@@ -63,11 +66,11 @@ def test_wrong_connections_are_refused(wrong: dict[str, object], told: str) -> N
     ("wrong", "told"),
     [
         ({"topic": ""}, "topic is empty"),
-        ({"group": ""}, "group is empty"),
-        ({"order": "key"}, "order is 'key'"),
-        ({"start": "yesterday"}, "start is 'yesterday'.*or offsets of partitions such as"),
-        ({"partitions": (1, 1)}, "partitions"),
-        ({"buffer_records": 0}, "buffer_records is 0"),
+        ({"group": ""}, "kafka.group is empty"),
+        ({"order": "key"}, "kafka.order is 'key'"),
+        ({"start": "yesterday"}, "kafka.start is 'yesterday'.*or offsets of partitions such as"),
+        ({"partitions": (1, 1)}, "kafka.partitions is"),
+        ({"buffer_records": 0}, "kafka.buffer_records is 0"),
     ],
 )
 def test_wrong_readings_are_refused(wrong: dict[str, object], told: str) -> None:

@@ -1,11 +1,15 @@
-"""A client that no longer fetches from one of its partitions: it is made anew, whatever the others bring, and no other is."""
+"""A client that no longer fetches from one of its partitions: it is made anew, whatever the others bring, and no other is.
+
+And one that fails again and again in a way that nobody knows: it ends the run, but for an error among others.
+"""
 
 import math
 
 import pytest
 
+from connectors.errors import SourceError
 from connectors.kafka import KafkaReading, KafkaSource, source
-from connectors.kafka.client import Partition
+from connectors.kafka.client import LogError, Partition
 from connectors.raw import RawCodec
 from connectors.records import Origin, Record
 from tests.pipeline.helpers import Clock
@@ -130,9 +134,14 @@ def test_a_partition_that_is_no_longer_fetched_is_noticed(clock, order, loop_s):
     assert log.made == 2
 
 
-def test_a_partition_whose_turn_has_not_come_is_not_stalled(clock, monkeypatch):
-    """While every poll is filled by the records of others, what a partition has may lie in the client."""
+@pytest.mark.parametrize("held", [2_000, 500])
+def test_a_partition_whose_turn_has_not_come_is_not_stalled(clock, monkeypatch, held):
+    """While every poll is filled by the records of others, what a partition has may lie in the client.
+
+    Not when those others have given more than a client holds: then it is made anew.
+    """
     monkeypatch.setattr(source, "_MOST_POLLED", 50)
+    monkeypatch.setattr(source, "_MOST_HELD", held)
     log, polls, poll = Log(clock, range(2_000), range(10)), [], Reader.poll
 
     def slowly(reader, timeout_s, most):
@@ -147,7 +156,8 @@ def test_a_partition_whose_turn_has_not_come_is_not_stalled(clock, monkeypatch):
     assert all(Partition("t", 1) not in one for one in polls)
     assert clock.now - began > 5 * STALL_S
     assert len(found) == 2_000
-    assert (log.made, reading.statistics.stalls) == (1, 0)
+    assert reading.statistics.stalls == log.made - 1
+    assert (log.made > 1) == (held < 2_000)
     assert read(reading, log, 0.1) == [(1, at) for at in range(10)]
 
 
@@ -176,7 +186,7 @@ def test_a_partition_that_was_idle_is_not_stalled(clock):
         log.stuck = {0}  # for a moment, in which the look finds it behind
         log.partitions[0].append(0)
         read(reading, log, 0.5)
-        assert reading._vain_s
+        assert reading._due
         log.stuck = set()
         read(reading, log, 0.5)
     assert (log.made, reading.statistics.stalls) == (1, 0)
@@ -188,5 +198,25 @@ def test_a_loop_that_is_slow_has_not_asked(clock):
     log.stuck, log.most_given = {1}, 1
     reading = opened(log, order="arrival")
     read(reading, log, 10 * STALL_S, loop_s=STALL_S)
-    assert reading._vain_s
+    assert reading._due
     assert (log.made, reading.statistics.stalls) == (1, 0)
+
+
+def test_an_error_that_nobody_knows_ends_a_run_only_again_and_again(clock, monkeypatch):
+    """A broker may be away for longer than that, and one such error among others then means nothing."""
+    log, faults, poll = Log(clock, range(3)), [], Reader.poll
+
+    def fails(reader, timeout_s, most):
+        if not faults:
+            return poll(reader, timeout_s, most)
+        clock.now += 1.0
+        raise LogError(faults.pop(0), "not now")
+
+    monkeypatch.setattr(Reader, "poll", fails)
+    reading = opened(log, order="arrival", look_s=1e9)
+    faults += [*["unreachable"] * 10, "failed", "unreachable", *["failed"] * 3]
+    assert read(reading, log, 30.0) == [(0, 0), (0, 1), (0, 2)]
+    faults += ["failed"] * 20
+    with pytest.raises(SourceError, match="not now"):
+        read(reading, log, 30.0)
+    assert len(faults) > 10

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import pytest
 
 from deploy.kafka import Broker, BrokerError, JarError, find_jars
 from deploy.kafka.__main__ import main
-from deploy.kafka.jars import VARIABLE, checked, checksums, find_java
+from deploy.kafka.jars import VARIABLE, VERSION, checked, checksums, find_java
 from deploy.kafka.properties import client_ports, server_properties
+from pipeline.config import KafkaSettings
 
 
 def fill(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
@@ -156,3 +158,19 @@ def test_start_status_stop(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     capsys.readouterr()
     assert main(["start", *folder, "--port", port, "--nodes", "3"]) == 1
     assert "holds a cluster of 1 node(s), not 3" in capsys.readouterr().err
+
+
+def test_the_broker_in_a_container_is_that_of_the_jars() -> None:
+    """The same version, where a configuration looks for it by default, and with the same settings."""
+    text = (Path(__file__).parents[2] / "deploy" / "kafka" / "compose.yaml").read_text()
+    assert f"image: apache/kafka:{VERSION}\n" in text
+    assert f'ports: ["127.0.0.1:{KafkaSettings().bootstrap_servers.rpartition(":")[2]}:9092"]' in text
+    assert f"KAFKA_ADVERTISED_LISTENERS: PLAINTEXT://{KafkaSettings().bootstrap_servers}\n" in text
+    given = re.findall(r"^      KAFKA_([A-Z_]+): (.*)$", text, re.MULTILINE)
+    ours = server_properties(1, ports=[9092], data=Path("/var/lib/kafka/data"), partitions=4, further={})
+    lines = [line.partition("=")[::2] for line in ours.replace("127.0.0.1", "localhost").splitlines()]
+    properties = {name: value for name, value in lines if name != "listeners"}
+    alike = {name.lower().replace("_", "."): value.strip('"') for name, value in given}
+    common = properties.keys() & alike
+    assert {name: alike[name] for name in common} == {name: properties[name] for name in common}
+    assert len(common) > 10

@@ -168,7 +168,7 @@ def everything(client: Library, name: str, *, committed_only: bool = True) -> li
         _more(reader, found)
         return all(reader.position(partition) >= end for partition, end in ends.items())
 
-    until(done)
+    until(done, 120.0)
     reader.close()
     return [record for partition in partitions for record in found[partition]]
 

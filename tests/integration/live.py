@@ -1,7 +1,7 @@
 """A topic that is fed while a test lasts, and runs of `streamnn run` that learn it meanwhile.
 
 In: addresses and topics. Out: `Feeder` writes events at a modest rate; a `Worker` is one model in a folder of its own,
-whose process a test starts, signals and looks at; `Log` prints what happens.
+whose process a test starts, signals and looks at; `Log` prints what happens, and keeps it.
 """
 
 import json
@@ -12,6 +12,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -24,6 +27,7 @@ from tests.pipeline.helpers import ROOT
 NEVER_S = 1e6  # an idle partition is waited for, so that the order is a function of the records
 EXIT_S = 120.0
 STUCK_S = 60.0  # longer than a fault lasts
+MANY = 8  # open files: about what one client of confluent-kafka has
 
 Event = tuple[int, int, bytes]  # partition, milliseconds, value
 
@@ -31,16 +35,48 @@ Sample = tuple[float, float, int]  # seconds, resident MB, open files
 
 
 class Log:
-    """What has happened, printed as it happens."""
+    """What has happened, printed as it happens, and added to the file that STREAMNN_TEST_LOG names.
 
-    def __init__(self) -> None:
+    Args:
+        title: says what begins.
+    """
+
+    def __init__(self, title: str) -> None:
         self._began = time.monotonic()
+        self._file = os.environ.get("STREAMNN_TEST_LOG", "")
         self.counts: dict[str, int] = {}
+        self._write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC  {title}")
 
     def say(self, kind: str, text: str = "") -> None:
         """Print an event, and count its kind."""
         self.counts[kind] = self.counts.get(kind, 0) + 1
-        print(f"{time.monotonic() - self._began:8.1f} s  {kind} {text}", flush=True)
+        self._write(f"{time.monotonic() - self._began:8.1f} s  {kind} {text}")
+
+    def _write(self, line: str) -> None:
+        print(line, flush=True)
+        if self._file:
+            with Path(self._file).open("a") as file:
+                file.write(f"{line}\n")
+
+
+def open_files(pid: int) -> Counter[str]:
+    """Count what a process has open by kind: "socket", "pipe", "eventpoll" and the like, "file" for what has a path."""
+    found = Counter[str]()
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            name = str(each.readlink())
+            kind, _, what = name.partition(":")
+            found["file" if name.startswith("/") else what.strip("[]") if kind == "anon_inode" else kind] += 1
+    return found
+
+
+def fast_clients(pid: int) -> int:
+    """Count the clients of confluent-kafka that a process has: each has one thread of this name."""
+    found = 0
+    for each in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+            found += (each / "comm").read_text() == "rdk:main\n"
+    return found
 
 
 class Feeder:
@@ -159,6 +195,7 @@ class Worker:
         (folder / "run.toml").write_text(text + '[rate]\ncontrol = "fixed"\n')
         self._process: subprocess.Popen[bytes] | None = None
         self.samples: list[Sample] = []
+        self._told_files = 0
 
     def start(self, client: str, *, until: str = "forever") -> None:
         """Start it."""
@@ -175,7 +212,7 @@ class Worker:
         self._log.say("start", f"{self.name} ({client})")
 
     def sample(self) -> None:
-        """Look how large it is, once it has learned something; it has to live."""
+        """Look how large it is, once it has learned something; it has to live. Much more or fewer open files are told."""
         assert self._process is not None
         assert self._process.poll() is None, f"{self.name} ended by itself: {self.said()}"
         if not self.samples and not reached(self.folder):
@@ -183,7 +220,18 @@ class Worker:
         proc = Path(f"/proc/{self._process.pid}")
         lines = (proc / "status").read_text().splitlines()
         resident = next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS")), 0.0)
-        self.samples.append((time.monotonic(), resident, sum(1 for _ in (proc / "fd").iterdir())))
+        files = sum(1 for _ in (proc / "fd").iterdir())
+        self.samples.append((time.monotonic(), resident, files))
+        if abs(files - self._told_files) >= MANY:
+            self.tell_files()
+
+    def tell_files(self) -> None:
+        """Log its open files by kind, and how many clients of confluent-kafka it has."""
+        assert self._process is not None
+        kinds = open_files(self._process.pid)
+        self._told_files = kinds.total()
+        each = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+        self._log.say("files", f"{self.name}: {each}; {fast_clients(self._process.pid)} clients of confluent-kafka")
 
     def end(self, number: signal.Signals) -> None:
         """Send a signal, and wait until it has ended as it should.

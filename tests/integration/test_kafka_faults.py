@@ -164,7 +164,7 @@ def test_what_is_missing_at_the_start(bootstrap, tmp_path):
     """A broker out of reach and each missing topic stop the start with 2 and one message; made, everything is well."""
     source = made(tmp_path, bootstrap)
     away = stops(tmp_path, 2, "--set", "kafka.bootstrap_servers=127.0.0.1:1", "--set", "kafka.start_wait_s=1")
-    assert re.search(r"no Kafka broker answers at 127\.0\.0\.1:1 .*within 1 s.*Check the address", away)
+    assert re.search(r"no Kafka broker answers at 127\.0\.0\.1:1 .*within 1 s.*Check kafka.bootstrap_servers", away)
     topics = {name: runs.named(tmp_path, name) for name in ("predictions_topic", "dead_letters_topic")}
     for topic in (source, *topics.values()):
         helpers.delete_topic(bootstrap, topic)
@@ -241,7 +241,7 @@ def test_records_that_were_deleted_unread(bootstrap, tmp_path, live):
     helpers.delete_before(bootstrap, Partition(source, 0), 60)
     told = stops(tmp_path, 2)
     assert re.search(
-        rf"records 50 to 59 of {source}/0 have not been read, and have been deleted.*set lost to skip", told
+        rf"records 50 to 59 of {source}/0 have not been read, and have been deleted.*set kafka.lost to skip", told
     )
     run = live("kafka.lost=skip")
     run.until(lambda: run.metric("streamnn_events_total") == 90)
@@ -295,7 +295,7 @@ def test_partitions_that_are_added(bootstrap, tmp_path, live):
     run = live()
     run.until(lambda: runs.reached(tmp_path) >= 200)
     helpers.add_partitions(bootstrap, source, 6)
-    said = rf"topic '{source}' has got partitions \[4, 5\].*Set new_partitions to accept"
+    said = rf"topic '{source}' has got partitions \[4, 5\].*Set kafka.new_partitions to accept"
     assert re.search(said, run.end(1))
     assert re.search(said, stops(tmp_path, 2))
     more(tmp_path, bootstrap, partitions=6)

@@ -148,7 +148,7 @@ def test_a_run_that_begins_at_offsets(bootstrap, tmp_path, monkeypatch, capsys):
     assert main(["run", "run.toml", *more, "kafka.start=3:0"]) == 2
     assert "has partitions [0, 1, 2], and not [3]" in capsys.readouterr().err
     assert main(["run", "run.toml", *more, "kafka.start=0:5", "--set", "kafka.partitions=[1,2]"]) == 2
-    assert "start names partitions [0]" in capsys.readouterr().err
+    assert "kafka.start names partitions [0]" in capsys.readouterr().err
 
 
 @pytest.fixture

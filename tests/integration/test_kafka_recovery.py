@@ -23,8 +23,9 @@ pytestmark = pytest.mark.heavy
 
 AWAY_S = 3.0
 RATE = 20.0  # events a second and topic
-RECOVERED_S = 60.0  # nothing is asserted of the time but that there is an end to it
-STARTED_S = 300.0
+# nothing is asserted of the time but that there is an end to it: on a machine with much else to do a record is given up after
+# 20 s, commits are tried for 8, 16, 32 and 48 s, and a feeder that sticks is made anew after 60
+LIMIT_S = 300.0
 Kind = tuple[str, str, int]  # client, delivery, partitions
 KINDS: tuple[Kind, ...] = (
     ("kafka-python", "transactional", 4),
@@ -49,7 +50,7 @@ class Crew:
         *,
         standby: bool = False,
     ) -> None:
-        self.log, self._feeders = Log(), dict[int, Feeder]()
+        self.log, self._feeders = Log("recovery"), dict[int, Feeder]()
         self.workers = dict[Worker, str]()
         sources = {count: helpers.topic(broker.bootstrap, count) for count in (1, 4)}
         for number, (client, delivery, count) in enumerate(kinds):
@@ -69,11 +70,11 @@ class Crew:
         for worker, client in self.workers.items():
             worker.start(client)
         for worker in self.workers:
-            helpers.until(lambda: any(worker.folder.glob("ck-*/checkpoint-*")), STARTED_S)  # noqa: B023
+            helpers.until(lambda: any(worker.folder.glob("ck-*/checkpoint-*")), LIMIT_S)  # noqa: B023
         for count, topic in sources.items():
             self._feeders[count] = Feeder(broker.bootstrap, topic, seed=count, rate=RATE, partitions=count)
         for worker in self.workers:
-            helpers.until(lambda: runs.reached(worker.folder) > 50, STARTED_S)  # noqa: B023
+            helpers.until(lambda: runs.reached(worker.folder) > 50, LIMIT_S)  # noqa: B023
 
     def recover(self, fault: str) -> None:
         """Wait until every run has done two more checkpoints, of which the first is committed then; say how long it took."""
@@ -87,7 +88,7 @@ class Crew:
                     done.add(worker)
                     self.log.say("recovered", f"from {fault} after {time.monotonic() - began:.1f} s: {worker.name}")
             missing = [worker.name for worker in seen if worker not in done]
-            assert time.monotonic() - began < RECOVERED_S, f"{fault}: {missing} have not recovered"
+            assert time.monotonic() - began < LIMIT_S, f"{fault}: {missing} have not recovered"
             time.sleep(0.05)
 
     def verify(self) -> None:
@@ -203,5 +204,5 @@ def test_errors_of_commits_and_writes(network: tuple[Broker, list[Proxy]], tmp_p
                     proxy.refuse(what, *codes)
                 else:
                     proxy.lose(what)
-            helpers.until(lambda: not any(proxy.left for proxy in proxies), RECOVERED_S)
+            helpers.until(lambda: not any(proxy.left for proxy in proxies), LIMIT_S)
             runs_of.recover(f"{what} {'refused ' + str(codes) if codes else 'done, its answer lost'}")

@@ -1,6 +1,7 @@
 """`streamnn run` from topic to topic: the predictions and weights of a replay, exactly once, whatever kills it."""
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 import torch
@@ -96,12 +97,18 @@ def test_topic_to_topic_equals_a_replay(bootstrap, recorded, delivery):
 
 
 def test_checkpoints_without_committed_positions_are_a_loud_stop(bootstrap, recorded):
-    """A mistyped group does not begin afresh beside old checkpoints."""
+    """A mistyped group does not begin afresh beside old checkpoints. The first start began where kafka.start said."""
     folder, values = recorded
-    source = produced(bootstrap, values[:50])
+    source, records = helpers.topic(bootstrap, 4), spread(values[:50])
+    write(bootstrap, source, records)
     out, dead = helpers.topic(bootstrap, 1), helpers.topic(bootstrap, 1)
     (folder / f"{source}.toml").write_text(config(bootstrap, source, out, dead, delivery="transactional"))
-    streamnn("run", f"{source}.toml", "--quiet", cwd=folder, check=0)
+    start = datetime.fromtimestamp(records[30].timestamp_ms / 1000, UTC).isoformat(timespec="milliseconds")
+    streamnn("run", f"{source}.toml", "--quiet", "--set", f"kafka.start={start}", cwd=folder, check=0)
+    found = [dict(record.headers) for record in consumed(bootstrap, out)]
+    places = sorted((int(one["streamnn-partition"]), int(one["streamnn-offset"])) for one in found)
+    of = [record.partition for record in records]
+    assert places == sorted((of[at], of[:at].count(of[at])) for at in range(30, 50))
     more = ["--set", "kafka.group=mistyped", "--quiet"]
     assert "no positions are committed" in streamnn("run", f"{source}.toml", *more, cwd=folder, check=2).stderr
 

@@ -153,8 +153,8 @@ def written_and_read(connection: KafkaConnection, secure: Secure) -> None:
 
 
 def by_scram(connection: KafkaConnection, secure: Secure) -> KafkaConnection:
-    """A user whose password the cluster keeps."""
-    return replace(connection, mechanism="SCRAM-SHA-512", user="bob")
+    """A user whose password the cluster keeps, and we in an environment variable."""
+    return replace(connection, mechanism="SCRAM-SHA-512", user="bob", password_file="", password_env="OF_BOB")
 
 
 def by_certificate(connection: KafkaConnection, secure: Secure) -> KafkaConnection:
@@ -172,8 +172,11 @@ def by_certificate(connection: KafkaConnection, secure: Secure) -> KafkaConnecti
 
 
 @pytest.mark.parametrize("way", [by_scram, by_certificate])
-def test_other_ways_to_log_in(connection: KafkaConnection, secure: Secure, way: Any, tmp_path: Path) -> None:
+def test_other_ways_to_log_in(
+    connection: KafkaConnection, secure: Secure, way: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """SCRAM, and a certificate of the client, do as well; a wrong password and a missing certificate do not."""
+    monkeypatch.setenv("OF_BOB", "open sesame")
     right = way(connection, secure)
     written_and_read(right, secure)
     (tmp_path / "wrong").write_text("wr0ng-secret\n")
@@ -181,7 +184,7 @@ def test_other_ways_to_log_in(connection: KafkaConnection, secure: Secure, way: 
     with pytest.raises(SourceError) as caught:
         source(replace(right, **wrong), "t").open(0, None)
     assert "wr0ng-secret" not in str(caught.value)
-    remedy = "Check user, password and mechanism" if right.user else "certificate_file, if brokers ask for one"
+    remedy = "Check kafka.user, its password" if right.user else "kafka.certificate_file, if brokers ask for one"
     assert remedy in str(caught.value)
 
 
@@ -195,9 +198,11 @@ def test_a_run_that_logs_in(connection: KafkaConnection, secure: Secure, tmp_pat
     (tmp_path / "run.toml").write_text(text.replace("[kafka]\n", f"[kafka]\n{lines}", 1))
     (tmp_path / "wrong").write_text("wr0ng-secret\n")
     refused = stops(tmp_path, 2, "--set", f"kafka.password_file={tmp_path / 'wrong'}")
-    assert "Check user, password and mechanism" in refused
+    assert "Check kafka.user, its password" in refused
     assert "wr0ng-secret" not in refused
-    assert "Check security and ca_file" in stops(tmp_path, 2, "--set", f"kafka.ca_file={secure.other_ca_file}")
+    assert "Check kafka.security and kafka.ca_file" in stops(
+        tmp_path, 2, "--set", f"kafka.ca_file={secure.other_ca_file}"
+    )
     assert "'gone' cannot be read" in stops(tmp_path, 2, "--set", "kafka.password_file=gone")
     stops_well(tmp_path)
     assert len(helpers.everything(helpers.library("kafka-python", secure.plain), out)) == 60
@@ -206,8 +211,8 @@ def test_a_run_that_logs_in(connection: KafkaConnection, secure: Secure, tmp_pat
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        ({"password_file": "", "password_env": "WRONG"}, "(?i)authentication failed.*Check user, password"),
-        ({"ca_file": "other"}, "(?i)certificate verify failed.*Check security and ca_file"),
+        ({"password_file": "", "password_env": "WRONG"}, "(?i)authentication failed.*Check kafka.user, its password"),
+        ({"ca_file": "other"}, "(?i)certificate verify failed.*Check kafka.security and kafka.ca_file"),
     ],
 )
 def test_wrong_secrets_are_told_at_once(
@@ -229,16 +234,16 @@ def test_wrong_secrets_are_told_at_once(
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        ({"mechanism": "SCRAM-SHA-256"}, "Check user, password and mechanism|Correct the setting"),
-        ({"mechanism": "NONSENSE"}, "Check user, password and mechanism|Correct the setting"),
+        ({"mechanism": "SCRAM-SHA-256"}, "Check kafka.user, its password|Correct the setting"),
+        ({"mechanism": "NONSENSE"}, "Check kafka.user, its password|Correct the setting"),
         (
             {"mechanism": "OAUTHBEARER"},
-            "Check user, password and mechanism|Correct the setting|Check the address and security",
+            "Check kafka.user, its password|Correct the setting|Check kafka.bootstrap_servers and kafka.security",
         ),
-        ({"security": "ssl"}, "Check (the address and )?security"),
-        ({"security": "plaintext"}, "Check (the address and )?security"),
-        ({"security": "sasl_plaintext", "bootstrap_servers": "plain"}, "Check security"),
-        ({"security": "ssl", "bootstrap_servers": "plain"}, "Check (the address and )?security"),
+        ({"security": "ssl"}, "Check (kafka.bootstrap_servers and )?kafka.security"),
+        ({"security": "plaintext"}, "Check (kafka.bootstrap_servers and )?kafka.security"),
+        ({"security": "sasl_plaintext", "bootstrap_servers": "plain"}, "Check kafka.security"),
+        ({"security": "ssl", "bootstrap_servers": "plain"}, "Check (kafka.bootstrap_servers and )?kafka.security"),
     ],
 )
 def test_a_way_to_log_in_that_the_broker_does_not_offer(

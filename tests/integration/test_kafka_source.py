@@ -254,7 +254,7 @@ def test_deleted_records_are_an_error_or_skipped(bootstrap: str, writer: LogWrit
     state = opened.state(5)
     opened.close()
     helpers.delete_before(bootstrap, Partition(topic, 0), 12)
-    with pytest.raises(SourceError, match=r"records 5 to 11 of .*/0 have not been read.*set lost to skip"):
+    with pytest.raises(SourceError, match=r"records 5 to 11 of .*/0 have not been read.*set kafka.lost to skip"):
         source(bootstrap, topic).open(5, state)
     again = source(bootstrap, topic, lost="skip")
     again.open(5, state)

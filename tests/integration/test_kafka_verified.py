@@ -1,4 +1,8 @@
-"""`streamnn run` killed at random times, judged by a program that learns the model anew from the topics."""
+"""`streamnn run` killed at random times, judged by a program that learns the model anew from the topics.
+
+`STREAMNN_KILLS=100 STREAMNN_TEST_LOG=FILE pytest -m heavy -s tests/integration/test_kafka_verified.py -k test_killed_at_random`
+kills 100 times in either delivery, and adds a line for each to the file.
+"""
 
 import itertools
 import os
@@ -10,9 +14,10 @@ import pytest
 
 from pipeline.faults import CRASH_POINTS
 from tests.integration import helpers, runs, verifier
-from tests.integration.live import NEVER_S
+from tests.integration.live import NEVER_S, Log
 
 POISON = [*runs.POISON, None]
+KILLS = int(os.environ.get("STREAMNN_KILLS", "20"))
 
 
 def mixed(folder, events):
@@ -126,19 +131,20 @@ def test_stopped_in_order(bootstrap, tmp_path, client, delivery):
 
 
 @pytest.mark.heavy
+@pytest.mark.timeout(600 + 60 * KILLS)
 @pytest.mark.parametrize("delivery", ["transactional", "at_least_once"])
 def test_killed_at_random_times(bootstrap, tmp_path, delivery):
     """Kills (-9) at seeded random times, STREAMNN_KILLS of them or 20, leave every event counted once.
 
     Without transactions predictions may be there twice, each time the same; without the repeats each is there once.
     """
-    moment, kills = random.Random(5), int(os.environ.get("STREAMNN_KILLS", "20"))
+    moment, log = random.Random(5), Log(f"{KILLS} kills, {delivery}, seed 5")
     # so many that work is left at most of the kills
-    prepared(tmp_path, bootstrap, 1000 * kills, delivery=delivery)
+    prepared(tmp_path, bootstrap, 1000 * KILLS, delivery=delivery)
     reached: list[int] = []
-    for _ in range(kills):
+    for _ in range(KILLS):
         before, process = runs.reached(tmp_path), runs.run(tmp_path)
-        if moment.random() < 0.25:
+        if starting := moment.random() < 0.25:
             time.sleep(moment.uniform(0.5, 6.0))  # while it starts and takes over
         else:
             helpers.until(lambda: runs.reached(tmp_path) > before or process.poll() is not None, 120.0)  # noqa: B023
@@ -146,12 +152,16 @@ def test_killed_at_random_times(bootstrap, tmp_path, delivery):
         process.kill()
         process.communicate()
         reached.append(runs.reached(tmp_path))
-        assert verifier.halfway(tmp_path / "run.toml") == []
-    print(f"checkpoints at the kills: {reached}")
-    assert len(set(reached)) > kills // 5, f"most of the kills hit nothing: {reached}"
+        found = verifier.halfway(tmp_path / "run.toml")
+        when = "starting" if starting else "learning"
+        log.say(
+            "kill", f"{len(reached)}, {when}: exit code {process.returncode}, event {reached[-1]}, {found or 'right'}"
+        )
+        assert found == []
+    assert len(set(reached)) > KILLS // 5, f"most of the kills hit nothing: {reached}"
     runs.finished(tmp_path)
     repeats = verifier.repeated(tmp_path / "run.toml")
-    print(f"predictions that are there more than once: {repeats}")
+    log.say("done", f"{verifier.FOUND_NOTHING}, {repeats} predictions are there more than once, each time the same")
     assert delivery == "at_least_once" or not repeats
 
 

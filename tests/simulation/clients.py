@@ -2,9 +2,11 @@
 
 They fail as real ones do: a call waits for a broker that is away up to its time-out; a delivery is given up after a
 time, whether the record was written or not; a commit whose answer is lost may have been made, or may be made later; a
-producer that failed once fails from then on; records come in pieces, and those of a partition may come late.
+producer that failed once fails from then on; records come in pieces, and those of a partition may come late. Nothing may
+be asked while an error of theirs is being handled: see `connectors.kafka.delivery.tried`.
 """
 
+import sys
 import zlib
 
 from connectors.kafka.client import LogError, Partition, Settled
@@ -55,6 +57,7 @@ class SimLibrary:
         return SimMember(self._world, self._world.cluster.workers, name)
 
     def _connect(self, what, wait_s):
+        _handles_nothing(f"connect {what}")
         world, wait_s = self._world, START_WAIT_S if wait_s is None else wait_s
         world.step(f"connect {what}")
         trouble = world.cluster.trouble("connect")
@@ -75,6 +78,7 @@ class _Client:
 
     def _ask(self, what, timeout_s, kind=""):
         """Pass a step; wait for the broker."""
+        _handles_nothing(what)
         self._world.step(what)
         assert not self._closed, f"{what}: the client is closed"
         trouble = self._cluster.trouble(kind) if kind else None
@@ -353,6 +357,7 @@ class SimWriter(_Client):
         return tuple(left)
 
     def _check(self):
+        _handles_nothing("produce, begin or commit")
         if self._broken is not None:  # libraries say so in general: only records under way get the error of another one
             fault = "failed" if self._broken == "too_large" else self._broken
             raise LogError(fault, "the producer has failed before")
@@ -414,3 +419,8 @@ class SimWriter(_Client):
 def too_large(record):
     """Tell whether brokers refuse a record for its size."""
     return len(record.value or b"") > MAX_BYTES
+
+
+def _handles_nothing(what):
+    if isinstance(error := sys.exc_info()[1], LogError):
+        raise ViolationError(f"{what}, while {error!r} is being handled")

@@ -362,8 +362,8 @@ def watches_all_partitions_as_one(patch):
     """That a partition is no longer fetched is not noticed while others give something."""
     count = KafkaSource._count_vain
 
-    def together(source, began, gave, *, filled):
-        count(source, began, source._partitions if gave else gave, filled=filled)
+    def together(source, began, gave, records):
+        count(source, began, source._partitions if gave else gave, records)
 
     patch.setattr(KafkaSource, "_count_vain", together)
 
