@@ -1,5 +1,5 @@
-/* Shared by the native parts of the pool: elementary functions that the compiler can vectorise, and the mode in which
-   the parts run.
+/* Shared by the native parts of the pool: elementary functions that the compiler can vectorise, the mode in which the parts
+   run, and bits for draws.
 
    Each function is a fixed sequence of additions and multiplications, so a value does not depend on where in an array
    it is computed. Relative error is below 1e-13 over the ranges used. */
@@ -79,6 +79,13 @@ static inline double exp_of(double x) {
   p = 0.5 + r * p;
   p = 1.0 + r * (1.0 + r * p);
   return from_bits(to_bits(p) + k);
+}
+
+static inline uint64_t mix(uint64_t z) { /* splitmix64, Steele, Lea and Flood 2014 */
+  z += 0x9e3779b97f4a7c15ULL;
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
+  return z ^ (z >> 31);
 }
 
 /* Turn scores into log-probabilities over the classes that exist; the others get FLOOR. Returns log sum exp. */

@@ -2,13 +2,6 @@
 
    A draw is the row of the chunk (>= 0), a slot of the store (-1 - slot), or INT32_MIN for none. */
 
-static inline uint64_t mix(uint64_t z) { /* splitmix64, Steele, Lea and Flood 2014 */
-  z += 0x9e3779b97f4a7c15ULL;
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
-  return z ^ (z >> 31);
-}
-
 static inline uint64_t draw(uint64_t seed, int64_t number, int64_t i) {
   return mix(mix(seed + (uint64_t)number * 0x632be59bd9b4e019ULL) + (uint64_t)i);
 }

@@ -12,13 +12,6 @@
 #define NODES (2 * DRAWN / LEAF)
 #define COLUMNS 32
 
-static inline uint64_t mix(uint64_t z) { /* splitmix64, Steele, Lea and Flood 2014 */
-  z += 0x9e3779b97f4a7c15ULL;
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
-  return z ^ (z >> 31);
-}
-
 typedef struct {
   int64_t drawn, columns; /* N, M */
   const double *window;   /* [W, G] */

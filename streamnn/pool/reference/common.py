@@ -8,9 +8,18 @@ import numpy.typing as npt
 
 from streamnn.pool.mixer import FLOOR
 
+WORD = 2**64 - 1
 PREDICT = 3  # an operation that serves and changes nothing, as in common.c
 Vector = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.int8]
+
+
+def mixed(z: int) -> int:
+    """splitmix64 (Steele, Lea and Flood 2014) of a number modulo 2^64."""
+    z = z + 0x9E3779B97F4A7C15 & WORD
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & WORD
+    z = (z ^ z >> 27) * 0x94D049BB133111EB & WORD
+    return z ^ z >> 31
 
 
 def log_softmax(score: Vector, active: Flags) -> Vector:

@@ -10,8 +10,8 @@ from streamnn.operations import Kind, Operations
 from streamnn.pool.forest import DRAWN, TREES, WINDOW
 from streamnn.pool.layout import Arrays, RowLayout
 from streamnn.pool.mixer import FLOOR
-from streamnn.pool.reference.common import PREDICT, Vector
-from streamnn.pool.reference.trees import EVERY, SOON, START, Part, Splits, chosen, draws, leaf_of, mixed
+from streamnn.pool.reference.common import PREDICT, Vector, mixed
+from streamnn.pool.reference.trees import EVERY, SOON, START, Part, Splits, chosen, draws, leaf_of
 
 PRIOR_FADE, LOSS_FADE, SHARP = 0.999, 0.05, 5.0
 

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from streamnn.pool.reference.common import mixed
 from streamnn.pool.replay import NONE
-
-WORD = (1 << 64) - 1
 
 
 def choose(
@@ -39,12 +38,5 @@ def choose(
                 where[slot] = r
 
 
-def _mix(z: int) -> int:
-    z = (z + 0x9E3779B97F4A7C15) & WORD
-    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & WORD
-    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & WORD
-    return z ^ (z >> 31)
-
-
 def _draw(seed: int, number: int, i: int) -> int:
-    return _mix((_mix((seed + number * 0x632BE59BD9B4E019) & WORD) + i) & WORD)
+    return mixed(mixed(seed + number * 0x632BE59BD9B4E019) + i)

@@ -9,20 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from streamnn.pool.forest import LEAF
-from streamnn.pool.reference.common import Vector
+from streamnn.pool.reference.common import Vector, mixed
 
 COLUMNS = 32  # as in trees.c
 EVERY, SOON, START = 100, 10, 400
 Part = npt.NDArray[np.int64]
-ALL = 2**64 - 1
-
-
-def mixed(z: int) -> int:
-    """splitmix64 (Steele, Lea and Flood 2014) of a number modulo 2^64."""
-    z = z + 0x9E3779B97F4A7C15 & ALL
-    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & ALL
-    z = (z ^ z >> 27) * 0x94D049BB133111EB & ALL
-    return z ^ z >> 31
 
 
 def draws(stored: int, most: int, seed: int) -> Part:

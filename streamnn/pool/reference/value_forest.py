@@ -9,8 +9,8 @@ import numpy.typing as npt
 from streamnn.operations import Kind, Operations
 from streamnn.pool.forest import DRAWN, TREES, WINDOW
 from streamnn.pool.layout import Arrays, ValueLayout
-from streamnn.pool.reference.common import PREDICT, Vector
-from streamnn.pool.reference.trees import EVERY, SOON, START, Part, Splits, chosen, draws, leaf_of, mixed
+from streamnn.pool.reference.common import PREDICT, Vector, mixed
+from streamnn.pool.reference.trees import EVERY, SOON, START, Part, Splits, chosen, draws, leaf_of
 
 LOSS_FADE = 0.05
 
