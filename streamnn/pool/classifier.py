@@ -236,7 +236,7 @@ class ClassPool:
                 logp,
                 operations,
                 first=at,
-                seed=self._seed(999),
+                seed=self._seed(1001),
             )
 
     def _remember(self) -> None:

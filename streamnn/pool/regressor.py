@@ -206,7 +206,7 @@ class ValuePool:
             at += len(model.members)
         if self._grows:
             inputs = (mapped.plain, mapped.x, rows.used, rows.now)
-            parts.value_forest(state["forest"], layout, *inputs, rows.said, operations, first=at, seed=self._seed(999))
+            parts.value_forest(state["forest"], layout, *inputs, rows.said, operations, first=at, seed=self._seed(1001))
         serving = bool(len(operations)) and operations.kind[0] == PREDICT
         nothing = np.zeros(0, dtype=np.int32)
         learned = nothing if serving else replay.order(operations, ~np.isnan(chunk.y))
