@@ -167,8 +167,7 @@ void run(int64_t ops, const int8_t *kind, const int64_t *start, const int64_t *s
       s.totals[y] += 1.0;
       if (!G) continue;
       int64_t slot = s.count[0]++ % WINDOW;
-      memcpy(s.window + slot * G, plain + r * P, P * sizeof(double));
-      memcpy(s.window + slot * G + P, x + r * F, F * sizeof(double));
+      keep(s.window + slot * G, plain + r * P, x + r * F, P, F);
       s.label[slot] = y;
       if (s.count[0] % (s.count[0] < START ? SOON : EVERY) == 0) renew(&s, seed);
     }

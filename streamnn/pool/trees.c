@@ -157,11 +157,20 @@ static void grow(Part *p, Draws *d, Tree tree) {
   }
 }
 
+/* A missing flag is 0: whether a category has been met yet must not show. */
+static inline double flag(double x) { return isnan(x) ? 0.0 : x; }
+
+/* Keep an event's inputs in a slot of the window. */
+static inline void keep(double *slot, const double *plain, const double *numeric, int64_t P, int64_t F) {
+  for (int64_t i = 0; i < P; i++) slot[i] = flag(plain[i]);
+  memcpy(slot + P, numeric, F * sizeof(double));
+}
+
 /* The leaf at which a row ends. */
 static inline int64_t leaf_of(Tree tree, const double *plain, const double *numeric, int64_t P) {
   int64_t node = 0;
   for (int64_t f; (f = tree.feature[node]) >= 0;) {
-    double v = f < P ? plain[f] : numeric[f - P];
+    double v = f < P ? flag(plain[f]) : numeric[f - P];
     node = tree.left[node] + (v > tree.cut[node]);
   }
   return node;

@@ -124,8 +124,7 @@ void run(int64_t ops, const int8_t *kind, const int64_t *start, const int64_t *s
         s.loss[t] += LOSS_FADE * (fabs(said_of(&s, t, plain + r * P, x + r * F) - y[t / TREES]) - s.loss[t]);
       }
       int64_t slot = s.count[0]++ % WINDOW;
-      memcpy(s.window + slot * G, plain + r * P, P * sizeof(double));
-      memcpy(s.window + slot * G + P, x + r * F, F * sizeof(double));
+      keep(s.window + slot * G, plain + r * P, x + r * F, P, F);
       memcpy(s.target + 2 * slot, y, 2 * sizeof(double));
       if (s.count[0] % (s.count[0] < START ? SOON : EVERY) == 0) renew(&s, seed, y);
     }

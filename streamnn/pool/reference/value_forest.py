@@ -29,7 +29,7 @@ def run(
     seed: int,
 ) -> None:
     """Run operations over inputs [K, P] and [K, F]; fills four members of `said` [K, M], from `first` on."""
-    rows = np.concatenate([plain, x], axis=1)
+    rows = np.concatenate([np.nan_to_num(plain), x], axis=1)
     for kind, start, stop in zip(operations.kind, operations.start, operations.stop, strict=True):
         if kind != Kind.LEARN:
             for r in range(start, stop):

@@ -110,6 +110,19 @@ def test_what_is_missing_is_a_value():
 
 
 @pytest.mark.parametrize("kind", RUNS)
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_flag_that_is_missing_is_0(kind, which):
+    """Room for categories that come later, made before they come or when they do, grows the same trees."""
+    flags, x = inputs(200, 2, 3)
+    learn = {"classes": classes_of, "values": values_of}[kind]
+    (a, got, _), (b, want, _) = (
+        learn(np.where(np.isnan(flags), unknown, flags), x, run=RUNS[kind][which]) for unknown in (np.nan, 0.0)
+    )
+    np.testing.assert_array_equal(a["window"], b["window"])
+    np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("kind", RUNS)
 def test_a_large_window_is_left_behind(kind):
     """After 4,000 labels the oldest events are overwritten, and after 20 trees the oldest trees."""
     flags, x = inputs(4150, 0, 2)
@@ -142,7 +155,8 @@ def test_forests_grow(kind):
     after = learn(wide_flags, wide, state=grown, operations=asked, **more)[1]
     np.testing.assert_array_equal(after[..., :4], before)
     np.testing.assert_array_equal(grown["window"][:, [0, 1, 4, 5, 6]], state["window"])
-    assert np.isnan(grown["window"][:, [2, 3, 7]]).all()
+    assert (grown["window"][:, [2, 3]] == 0).all()  # had they been there, these categories had not come
+    assert np.isnan(grown["window"][:, 7]).all()
     none = part.grow(grown, new, large)
     assert none["window"].size == none["cut"].size == none["count"].sum() == 0
     assert {name: a.shape for name, a in none.items()} == {name: a.shape for name, a in part.init(large).items()}
