@@ -31,8 +31,8 @@ SETS = {
     # each size of a micro-batch is a program of its own, and takes the compiler five seconds
     "micro-batches": [f"{NATIVE}/test_batches.py", "-k", "equals_eager and values or change_no_bit and plain"],
     "growth and undoing": ["tests/streamnn/test_hard_cases.py", *FEW],
-    "pool": [f"{POOL}/test_{name}.py" for name in ("learner", "value_parts", "parts")]
-    + ["-k", "parts or cuts or grow or late or padded", *FEW],
+    "pool": [f"{POOL}/test_{name}.py" for name in ("learner", "value_parts", "parts", "forests")]
+    + ["-k", "parts or cuts or grow or late or padded or forests", *FEW],
 }
 FAULTS = {
     "reads past an array": ("double f(double *a) { return a[8]; }", "a", "heap-buffer-overflow"),
