@@ -5,9 +5,9 @@
 struct Part {
   int64_t C;
   const int32_t *label;   /* [W] classes of the window */
-  int32_t *whole;              /* [C] draws of each class in the node in hand */
-  int64_t squares;             /* sum of their squares */
-  int32_t *class, *times;      /* [N] what leaves hold: classes, and how often each */
+  int32_t *whole;         /* [C] draws of each class in the node in hand */
+  int64_t squares;        /* sum of their squares */
+  int32_t *class, *times; /* [N] what leaves hold: classes, and how often each */
   int32_t entries;
 };
 
@@ -45,7 +45,6 @@ static int32_t finish(Part *p) {
 }
 
 #define PRIOR_FADE 0.999
-#define LOSS_FADE 0.05
 #define SHARP 5.0
 
 typedef struct {
@@ -53,9 +52,7 @@ typedef struct {
   int64_t *count;     /* [2] labels learned, trees grown */
   double *window;     /* [W, G] */
   int32_t *label;     /* [W] */
-  int32_t *feature;   /* [TREES, NODES] */
-  double *cut;        /* [TREES, NODES] */
-  int32_t *left;      /* [TREES, NODES] */
+  Tree trees;         /* [TREES, NODES] */
   int32_t *class;     /* [TREES, N] */
   int32_t *times;     /* [TREES, N] */
   double *loss;       /* [TREES] */
@@ -63,16 +60,9 @@ typedef struct {
   int8_t *active;     /* [C] */
 } State;
 
-static inline int64_t grown(const State *s) { return s->count[1] < TREES ? s->count[1] : TREES; }
-
-static inline Tree tree_of(const State *s, int64_t t) {
-  Tree tree = {s->feature + t * NODES, s->cut + t * NODES, s->left + t * NODES};
-  return tree;
-}
-
 /* The entries of the leaf of tree t at which a row ends; sets how many draws they stand for. */
 static int64_t entries_of(const State *s, int64_t t, const double *plain, const double *numeric, double *draws) {
-  Tree tree = tree_of(s, t);
+  Tree tree = tree_of(s->trees, t);
   int64_t first = t * DRAWN + tree.left[leaf_of(tree, plain, numeric, s->P)], n = 0;
   for (int64_t e = first;; e++) {
     n += s->times[e] < 0 ? -s->times[e] : s->times[e];
@@ -90,7 +80,7 @@ static void prior_of(const State *s, double *prior) {
 
 /* Fill what both members say, [2, C]. */
 static void serve(const State *s, const double *plain, const double *numeric, double *to) {
-  int64_t C = s->C, trees = grown(s);
+  int64_t C = s->C, trees = grown(s->count);
   double evenly[C], recently[C], sharp = 0.0, least = INFINITY;
   prior_of(s, evenly);
   memcpy(recently, evenly, sizeof evenly);
@@ -118,7 +108,7 @@ static void serve(const State *s, const double *plain, const double *numeric, do
 static void judge(State *s, const double *plain, const double *numeric, int32_t y) {
   double prior[s->C];
   prior_of(s, prior);
-  for (int64_t t = 0; t < grown(s); t++) {
+  for (int64_t t = 0; t < grown(s->count); t++) {
     double draws, hits = 0.0;
     int64_t e = entries_of(s, t, plain, numeric, &draws);
     for (int more = 1; more; e++) {
@@ -129,18 +119,16 @@ static void judge(State *s, const double *plain, const double *numeric, int32_t 
   }
 }
 
-/* Grow a tree in the place of the oldest; it is expected to be as good as the others are on average. */
+/* Grow a tree in the place of the oldest. */
 static void renew(State *s, uint64_t seed) {
-  int64_t stored = s->count[0] < WINDOW ? s->count[0] : WINDOW, trees = grown(s), t = s->count[1] % TREES;
+  int64_t t = s->count[1] % TREES;
   int32_t whole[s->C];
-  double mean = 0.0;
   Draws d;
   d.window = s->window;
-  draw(&d, s->P, s->F, stored, mix(seed + (uint64_t)s->count[1]));
+  draw(&d, s->P, s->F, held(s->count), mix(seed + (uint64_t)s->count[1]));
   Part p = {s->C, s->label, whole, 0, s->class + t * DRAWN, s->times + t * DRAWN, 0};
-  grow(&p, &d, tree_of(s, t));
-  for (int64_t i = 0; i < trees; i++) mean += s->loss[i] / trees;
-  s->loss[t] = mean;
+  grow(&p, &d, tree_of(s->trees, t));
+  s->loss[t] = expected(s->loss, grown(s->count));
   s->count[1]++;
 }
 
@@ -151,7 +139,7 @@ void run(int64_t ops, const int8_t *kind, const int64_t *start, const int64_t *s
   unsigned mode = enter();
   int64_t P = sizes[0], F = sizes[1], C = sizes[2], stride = sizes[3], G = sizes[4];
   uint64_t seed = (uint64_t)sizes[5];
-  State s = {P, F, C, G, a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10]};
+  State s = {P, F, C, G, a[0], a[1], a[2], {a[3], a[4], a[5]}, a[6], a[7], a[8], a[9], a[10]};
   const double *plain = a[11], *x = a[12];
   const int32_t *label = a[13];
   double *logp = a[14];

@@ -6,9 +6,10 @@
 
 Every 100 labels (every 10 among the first 400) the oldest tree is replaced by one of 2,000 draws, with replacement, from the last
 4,000 labelled events: a CART (Breiman et al. 1984), by Gini's impurity, not pruned, a leaf of three draws at least, which splits
-between any two values and sends missing numbers to the left (missing flags are 0). Where there are more than 32 inputs a tree is given 32 of them, half plain
-and half numeric where there are as many. So the trees are bagged (Breiman 1996) over time as well: they find what few inputs decide
-together, which neighbours, waves and tables do not, and forget what they were grown on within 4,000 to 6,000 labels.
+between any two values and sends missing numbers to the left (missing flags are 0). Where there are more than 32 inputs a tree is
+given 32 of them, half plain and half numeric where there are as many. So the trees are bagged (Breiman 1996) over time as well:
+they find what few inputs decide together, which neighbours, waves and tables do not, and forget what they were grown on within
+4,000 to 6,000 labels.
 
 A leaf says how often each class is among its draws; the prior counts labels, decayed by .999 a label, with .5 a class. Draws depend on
 the seed and on how many trees came before, on nothing else.

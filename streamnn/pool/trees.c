@@ -11,6 +11,7 @@
 #define TREES 20
 #define NODES (2 * DRAWN / LEAF)
 #define COLUMNS 32
+#define LOSS_FADE 0.05
 
 typedef struct {
   int64_t drawn, columns; /* N, M */
@@ -27,6 +28,25 @@ typedef struct {
   double *cut;      /* [NODES] values up to it, and missing ones, go left */
   int32_t *left;    /* [NODES] the left child, the right one is next; of a leaf its first entry */
 } Tree;
+
+/* Tree t of those that begin with the first one. */
+static inline Tree tree_of(Tree first, int64_t t) {
+  Tree tree = {first.feature + t * NODES, first.cut + t * NODES, first.left + t * NODES};
+  return tree;
+}
+
+/* How many trees there are; count: labels learned, trees grown. */
+static inline int64_t grown(const int64_t *count) { return count[1] < TREES ? count[1] : TREES; }
+
+/* How many events the window holds. */
+static inline int64_t held(const int64_t *count) { return count[0] < WINDOW ? count[0] : WINDOW; }
+
+/* A new tree is expected to be as good as the others are on average. */
+static inline double expected(const double *loss, int64_t trees) {
+  double mean = 0.0;
+  for (int64_t t = 0; t < trees; t++) mean += loss[t] / trees;
+  return mean;
+}
 
 typedef struct {
   double score; /* what a split has to exceed */

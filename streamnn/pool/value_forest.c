@@ -39,7 +39,6 @@ static int32_t finish(Part *p) {
   return p->leaves++;
 }
 
-#define LOSS_FADE 0.05
 #define LEAVES (DRAWN / LEAF)
 
 typedef struct {
@@ -47,29 +46,20 @@ typedef struct {
   int64_t *count;  /* [2] labels learned, trees grown of either kind */
   double *window;  /* [W, G] */
   double *target;  /* [W, 2] */
-  int32_t *feature; /* [2, TREES, NODES] */
-  double *cut;      /* [2, TREES, NODES] */
-  int32_t *left;    /* [2, TREES, NODES] */
-  double *leaf;     /* [2, TREES, LEAVES] */
-  double *loss;     /* [2, TREES] */
+  Tree trees;      /* [2, TREES, NODES] */
+  double *leaf;    /* [2, TREES, LEAVES] */
+  double *loss;    /* [2, TREES] */
 } State;
-
-static inline int64_t grown(const State *s) { return s->count[1] < TREES ? s->count[1] : TREES; }
-
-static inline Tree tree_of(const State *s, int64_t t) {
-  Tree tree = {s->feature + t * NODES, s->cut + t * NODES, s->left + t * NODES};
-  return tree;
-}
 
 /* What tree t of all says of a row. */
 static inline double said_of(const State *s, int64_t t, const double *plain, const double *numeric) {
-  Tree tree = tree_of(s, t);
+  Tree tree = tree_of(s->trees, t);
   return s->leaf[t * LEAVES + tree.left[leaf_of(tree, plain, numeric, s->P)]];
 }
 
 /* The mean of a kind's trees, and the mean weighted by how good they were of late; 0 where there are none. */
 static void serve(const State *s, int64_t which, const double *plain, const double *numeric, double *evenly, double *recently) {
-  int64_t trees = grown(s);
+  int64_t trees = grown(s->count);
   const double *loss = s->loss + which * TREES;
   double least = INFINITY, sum = 0.0, all = 0.0, weights = 0.0;
   for (int64_t t = 0; t < trees; t++)
@@ -82,18 +72,17 @@ static void serve(const State *s, int64_t which, const double *plain, const doub
   *evenly = trees ? sum / trees : 0.0, *recently = trees ? all / weights : 0.0;
 }
 
-/* Grow a tree of each kind in the place of the oldest; they are expected to be as good as the others are on average. */
+/* Grow a tree of each kind in the place of the oldest. */
 static void renew(State *s, uint64_t seed, const double *last) {
-  int64_t stored = s->count[0] < WINDOW ? s->count[0] : WINDOW, trees = grown(s), t = s->count[1] % TREES;
+  int64_t t = s->count[1] % TREES;
   for (int64_t which = 0; which < 2; which++) {
     Draws d;
-    double mean = 0.0, *loss = s->loss + which * TREES;
+    double *loss = s->loss + which * TREES;
     d.window = s->window;
-    draw(&d, s->P, s->F, stored, mix(seed + (uint64_t)(2 * s->count[1] + which)));
+    draw(&d, s->P, s->F, held(s->count), mix(seed + (uint64_t)(2 * s->count[1] + which)));
     Part p = {s->target + which, s->leaf + (which * TREES + t) * LEAVES, last[which], 0.0, 0, 0};
-    grow(&p, &d, tree_of(s, which * TREES + t));
-    for (int64_t i = 0; i < trees; i++) mean += loss[i] / trees;
-    loss[t] = mean;
+    grow(&p, &d, tree_of(s->trees, which * TREES + t));
+    loss[t] = expected(loss, grown(s->count));
   }
   s->count[1]++;
 }
@@ -104,7 +93,7 @@ void run(int64_t ops, const int8_t *kind, const int64_t *start, const int64_t *s
   unsigned mode = enter();
   int64_t P = sizes[0], F = sizes[1], G = sizes[2], M = sizes[3];
   uint64_t seed = (uint64_t)sizes[4];
-  State s = {P, F, G, a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7]};
+  State s = {P, F, G, a[0], a[1], a[2], {a[3], a[4], a[5]}, a[6], a[7]};
   const double *plain = a[8], *x = a[9], *used = a[10], *now = a[11];
   double *said = a[12];
   for (int64_t o = 0; o < ops; o++) {
@@ -120,7 +109,7 @@ void run(int64_t ops, const int8_t *kind, const int64_t *start, const int64_t *s
       const double *y = used + 2 * r;
       if (isnan(y[0] + y[1])) continue; /* the first value has no residual */
       for (int64_t t = 0; t < 2 * TREES; t++) {
-        if (t % TREES >= grown(&s)) continue;
+        if (t % TREES >= grown(s.count)) continue;
         s.loss[t] += LOSS_FADE * (fabs(said_of(&s, t, plain + r * P, x + r * F) - y[t / TREES]) - s.loss[t]);
       }
       int64_t slot = s.count[0]++ % WINDOW;

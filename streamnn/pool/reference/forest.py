@@ -1,4 +1,4 @@
-"""The forest of `streamnn.pool.forest`, one row at a time, its trees grown by recursion.
+"""The forest of `streamnn.pool.forest`, one row at a time.
 
 Axes: K rows, P plain and F numeric inputs, G = P + F, C class capacity, N draws.
 """
