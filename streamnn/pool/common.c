@@ -88,9 +88,15 @@ static inline uint64_t mix(uint64_t z) { /* splitmix64, Steele, Lea and Flood 20
   return z ^ (z >> 31);
 }
 
-/* Turn scores into log-probabilities over the classes that exist; the others get FLOOR. Returns log sum exp. */
 #define FLOOR (-30.0)
 
+/* The logarithm of a probability, FLOOR at least and where the class does not exist. */
+static inline double log_chance(int8_t active, double p) {
+  double l = active ? log_of(p > 1e-300 ? p : 1e-300) : FLOOR;
+  return l < FLOOR ? FLOOR : l;
+}
+
+/* Turn scores into log-probabilities over the classes that exist; the others get FLOOR. Returns log sum exp. */
 static inline double log_softmax(int64_t C, const int8_t *active, const double *score, double *out) {
   double top = -INFINITY, sum = 0.0;
   for (int64_t c = 0; c < C; c++)

@@ -97,10 +97,8 @@ static void serve(const State *s, const double *plain, const double *numeric, do
     }
   }
   for (int64_t c = 0; c < C; c++) {
-    double p = evenly[c] / (1.0 + trees), q = recently[c] / (1.0 + sharp);
-    double lp = s->active[c] ? log_of(p > 1e-300 ? p : 1e-300) : FLOOR;
-    double lq = s->active[c] ? log_of(q > 1e-300 ? q : 1e-300) : FLOOR;
-    to[c] = lp < FLOOR ? FLOOR : lp, to[C + c] = lq < FLOOR ? FLOOR : lq;
+    to[c] = log_chance(s->active[c], evenly[c] / (1.0 + trees));
+    to[C + c] = log_chance(s->active[c], recently[c] / (1.0 + sharp));
   }
 }
 

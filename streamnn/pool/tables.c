@@ -54,10 +54,7 @@ void run(int64_t ops, const int8_t *kind, const int64_t *start, const int64_t *s
           for (int64_t c = 0; c < C && pair; c++) all += pair[c];
           for (int64_t c = 0; c < C; c++) {
             double p = weights > 0.0 ? sum[c] / weights : prior[c], q = ((pair ? pair[c] : 0.0) + prior[c]) / all;
-            double lp = active[c] ? log_of(p > 1e-300 ? p : 1e-300) : FLOOR;
-            double lq = active[c] ? log_of(q > 1e-300 ? q : 1e-300) : FLOOR;
-            by_value[c] = lp < FLOOR ? FLOOR : lp;
-            by_label[c] = lq < FLOOR ? FLOOR : lq;
+            by_value[c] = log_chance(active[c], p), by_label[c] = log_chance(active[c], q);
           }
           /* the label before is remembered for the label that may come late */
           if (S && (kind[o] == PREDICT_OBSERVE || (kind[o] == PREDICT_LEARN && y < 0)))

@@ -9,9 +9,8 @@ import numpy.typing as npt
 from streamnn.operations import Kind, Operations
 from streamnn.pool.forest import DRAWN, TREES, WINDOW
 from streamnn.pool.layout import Arrays, RowLayout
-from streamnn.pool.mixer import FLOOR
-from streamnn.pool.reference.common import PREDICT, Vector, mixed
-from streamnn.pool.reference.trees import EVERY, SOON, START, Part, Splits, chosen, draws, leaf_of
+from streamnn.pool.reference.common import PREDICT, Vector, log_of, mixed, prior_of
+from streamnn.pool.reference.trees import EVERY, SOON, START, Part, Splits, chosen, draws, leaf_of, trees_of
 
 PRIOR_FADE, LOSS_FADE, SHARP = 0.999, 0.05, 5.0
 
@@ -41,15 +40,6 @@ def run(
                 _learn(state, layout, rows[r], int(label[r]), seed)
 
 
-def _prior(state: Arrays) -> Vector:
-    count = np.where(state["active"] > 0, state["totals"] + 0.5, 0.0)
-    return np.asarray(count / max(count.sum(), 1e-300), dtype=np.float64)
-
-
-def _grown(state: Arrays) -> int:
-    return min(int(state["count"][1]), TREES)
-
-
 def _leaf(state: Arrays, tree: int, row: Vector) -> Vector:
     """How often each class is in the leaf of a tree at which a row ends: [C]."""
     at = leaf_of(state["feature"][tree], state["cut"][tree], state["left"][tree], row)
@@ -63,7 +53,7 @@ def _leaf(state: Arrays, tree: int, row: Vector) -> Vector:
 
 
 def _serve(state: Arrays, row: Vector) -> Vector:
-    exists, prior, trees = state["active"] > 0, _prior(state), _grown(state)
+    exists, prior, trees = state["active"] > 0, prior_of(state), trees_of(state)
     said = np.array([prior, prior])
     loss = state["loss"][:trees]
     weights = np.stack([np.ones(trees), np.exp(-SHARP * (loss - loss.min(initial=np.inf)))])
@@ -71,13 +61,13 @@ def _serve(state: Arrays, row: Vector) -> Vector:
         counts = _leaf(state, t, row)
         said += weights[:, t, None] * counts / counts.sum()
     said /= 1.0 + weights.sum(axis=1, keepdims=True)
-    return np.where(exists, np.maximum(np.log(np.maximum(said, 1e-300)), FLOOR), FLOOR)
+    return log_of(said, exists)
 
 
 def _learn(state: Arrays, layout: RowLayout, row: Vector, label: int, seed: int) -> None:
     if state["active"][label]:
-        prior = _prior(state)
-        for t in range(_grown(state)):
+        prior = prior_of(state)
+        for t in range(trees_of(state)):
             counts = _leaf(state, t, row)
             p = (counts[label] + prior[label]) / (counts.sum() + 1.0)
             state["loss"][t] += LOSS_FADE * (-np.log(p) - state["loss"][t])
@@ -126,6 +116,6 @@ def _renew(state: Arrays, layout: RowLayout, seed: int) -> None:
 
     splits = Splits(state["feature"][tree], state["cut"][tree], state["left"][tree], values, columns)
     splits.grow(lambda part: purity(part) / len(part) + 1e-9, purity, scores, leaf)
-    others = _grown(state)
+    others = trees_of(state)
     state["loss"][tree] = sum(float(loss) / others for loss in state["loss"][:others])
     state["count"][1] += 1

@@ -8,8 +8,7 @@ import numpy.typing as npt
 
 from streamnn.operations import Kind, Operations
 from streamnn.pool.layout import Arrays
-from streamnn.pool.mixer import FLOOR
-from streamnn.pool.reference.common import PREDICT, Vector
+from streamnn.pool.reference.common import PREDICT, Vector, log_of, prior_of
 
 FADE, PRIOR_FADE, LOSS_FADE = 0.99, 0.999, 0.1
 NONE = -1
@@ -53,13 +52,8 @@ def place(x: float) -> int:
     return ((bits ^ (bits >> 32)) * 0x9E3779B97F4A7C15 & (2**64 - 1)) >> 55
 
 
-def _prior(state: Arrays) -> Vector:
-    count = np.where(state["active"] > 0, state["totals"] + 0.5, 0.0)
-    return np.asarray(count / max(count.sum(), 1e-300), dtype=np.float64)
-
-
 def _serve(state: Arrays, x: Vector) -> tuple[Vector, Vector]:
-    exists, prior = state["active"] > 0, _prior(state)
+    exists, prior = state["active"] > 0, prior_of(state)
     known = [f for f in range(len(state["loss"])) if not np.isnan(x[f])]
     by_value = prior
     if known:
@@ -72,15 +66,11 @@ def _serve(state: Arrays, x: Vector) -> tuple[Vector, Vector]:
     if state["last"][0] >= 0 and len(state["pairs"]):
         pair = state["pairs"][state["last"][0]]
     by_label = (pair + prior) / (pair.sum() + 1)
-    return _log(by_value, exists), _log(by_label, exists)
-
-
-def _log(p: Vector, exists: npt.NDArray[np.bool_]) -> Vector:
-    return np.where(exists, np.maximum(np.log(np.maximum(p, 1e-300)), FLOOR), FLOOR)
+    return log_of(by_value, exists), log_of(by_label, exists)
 
 
 def _learn(state: Arrays, x: Vector, label: int, before: int) -> None:
-    prior = _prior(state)
+    prior = prior_of(state)
     for f in range(len(state["loss"])):
         if np.isnan(x[f]):
             continue

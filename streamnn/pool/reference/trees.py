@@ -8,12 +8,18 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from streamnn.pool.forest import LEAF
+from streamnn.pool.forest import LEAF, TREES
+from streamnn.pool.layout import Arrays
 from streamnn.pool.reference.common import Vector, mixed
 
 COLUMNS = 32  # as in trees.c
 EVERY, SOON, START = 100, 10, 400
 Part = npt.NDArray[np.int64]
+
+
+def trees_of(state: Arrays) -> int:
+    """How many trees there are, of either kind."""
+    return min(int(state["count"][1]), TREES)
 
 
 def draws(stored: int, most: int, seed: int) -> Part:

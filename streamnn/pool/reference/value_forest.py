@@ -10,7 +10,7 @@ from streamnn.operations import Kind, Operations
 from streamnn.pool.forest import DRAWN, TREES, WINDOW
 from streamnn.pool.layout import Arrays, ValueLayout
 from streamnn.pool.reference.common import PREDICT, Vector, mixed
-from streamnn.pool.reference.trees import EVERY, SOON, START, Part, Splits, chosen, draws, leaf_of
+from streamnn.pool.reference.trees import EVERY, SOON, START, Part, Splits, chosen, draws, leaf_of, trees_of
 
 LOSS_FADE = 0.05
 
@@ -45,7 +45,7 @@ def run(
 
 def _said(state: Arrays, which: int, row: Vector) -> Vector:
     """What each tree of a kind says: [trees grown]."""
-    trees = min(int(state["count"][1]), TREES)
+    trees = trees_of(state)
     feature, cut, left = (state[name][which] for name in ("feature", "cut", "left"))
     at = [leaf_of(feature[t], cut[t], left[t], row) for t in range(trees)]
     return np.array([state["leaf"][which, t, left[t, node]] for t, node in enumerate(at)], dtype=np.float64)
